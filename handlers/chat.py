@@ -1,0 +1,106 @@
+"""The pass-through door of every dialect: bytes in, a Call out to whoever answers, bytes back."""
+
+import asyncio
+
+from aiohttp import hdrs, web
+
+from handlers.admission import Lease
+from handlers.keys import BODIES, EXPECT, ROUTER, SETTINGS, SIGHT, TURNS
+from handlers.relay import relay
+from peers.doors import BY_PATH
+from peers.errors import BadRequest, MasaError
+from peers.peek import inflate, peek
+from peers.wire import Call, Door, Peek
+
+CROSSING = (
+    "content-type",
+    "content-encoding",
+    "accept",
+    "accept-encoding",
+    "anthropic-version",
+    "anthropic-beta",
+    "openai-beta",
+    "traceparent",
+)
+WINDOW_SECONDS = 10.0
+WINDOW_BYTES = 10 * 1024
+
+
+async def chat(request: web.Request) -> web.StreamResponse:
+    """Admission in this order: declared length, body memory, the body, its peek, a place; then the upstream."""
+    with request.app[BODIES].lease(declared_length(request)) as lease:
+        call = await read_call(request, lease)
+        async with request.app[TURNS].place(caller(request)):
+            reply = await request.app[ROUTER].open(call)
+            del call  # The upstream has the body: it is not kept for as long as the answer streams.
+            lease.release()
+            return await relay(request, reply)
+
+
+async def read_call(request: web.Request, lease: Lease) -> Call:
+    """Raises MasaError: 408, 413, 415, or 400 when the body cannot be routed by."""
+    door = BY_PATH[request.path]
+    body = await read_body(request, lease)
+    seen = await _peek(request, body, door)
+    sight = request[SIGHT]
+    sight.bytes_in, sight.model, sight.operation = len(body), seen.model, door.operation
+    sight.stream = door.streams if seen.stream is None else seen.stream
+    headers = {name: value for name in CROSSING if (value := request.headers.get(name)) is not None}
+    if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        headers["content-type"] = "application/json"
+    hop = "Masa-Hop" in request.headers
+    return Call(sight.id, door, seen.model, sight.stream, body, headers, request.raw_path.partition("?")[2], hop)
+
+
+async def read_body(request: web.Request, lease: Lease) -> bytes:
+    """The whole body, as it came. At least 10 KiB in each 10 seconds, or all of it (SECURITY C-21)."""
+    limit = request.app[SETTINGS].max_body_bytes
+    if EXPECT in request:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    loop = asyncio.get_running_loop()
+    parts: list[bytes] = []
+    size = mark = 0
+    window = loop.time() + WINDOW_SECONDS
+    while True:
+        try:
+            async with asyncio.timeout_at(window):
+                part = await request.content.readany()
+        except TimeoutError:
+            if size - mark < WINDOW_BYTES:
+                raise MasaError(408, "slow_body", "the body came slower than 1 KiB/s over 10 s", close=True) from None
+            window, mark = loop.time() + WINDOW_SECONDS, size
+            continue
+        except web.RequestPayloadError:
+            raise BadRequest("invalid_body", "the body's framing is broken", close=True) from None
+        if not part:
+            return b"".join(parts)
+        size += len(part)
+        if size > limit:
+            raise too_large(limit)
+        lease.grow(size)
+        parts.append(part)
+
+
+def declared_length(request: web.Request) -> int:
+    """Content-Length, 0 where there is none. Raises MasaError 413 before anything is read."""
+    length = request.content_length or 0
+    limit = request.app[SETTINGS].max_body_bytes
+    if length > limit:
+        raise too_large(limit)
+    return length
+
+
+def too_large(limit: int) -> MasaError:
+    return MasaError(413, "body_too_large", f"the body is over {limit} bytes (MAX_BODY_BYTES)", close=True)
+
+
+def caller(request: web.Request) -> str:
+    """Who takes turns with whom: by key where there are keys, else by address."""
+    return request.headers.get(hdrs.AUTHORIZATION) or request.headers.get("x-api-key") or request.remote or ""
+
+
+async def _peek(request: web.Request, body: bytes, door: Door) -> Peek:
+    encoding = request.headers.get(hdrs.CONTENT_ENCODING, "")
+    if encoding:
+        body = await asyncio.to_thread(inflate, body, encoding, request.app[SETTINGS].max_body_bytes)
+    return peek(body, door)

@@ -1,0 +1,130 @@
+"""The outermost middleware: a request's id, its one log line, its metrics; and the headers of every answer."""
+
+import asyncio
+import ipaddress
+import os
+import re
+import time
+from collections.abc import Awaitable, Callable
+from urllib.parse import quote
+
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from handlers.keys import METRICS, ORIGIN, SIGHT, Sight, Who
+from peers.metrics import Metrics
+from peers.usage import tokens
+
+log = structlog.get_logger(__name__)
+
+ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+EXPOSED = "X-Request-Id, X-Masa-Node, X-Masa-Name, X-Masa-Route, Retry-After"
+GENAI_OPERATIONS = ("chat", "text_completion", "embeddings")
+
+
+@web.middleware
+async def access(request: web.Request, handler: Handler) -> web.StreamResponse:
+    sight = Sight(request_id(request.headers.get("X-Request-Id")), time.monotonic())
+    request[SIGHT] = sight
+    structlog.contextvars.bind_contextvars(request_id=sight.id)
+    status, outcome = 499, "caller_gone"
+    try:
+        response = await handler(request)
+        status, outcome = response.status, _outcome(response.status)
+        return response
+    except asyncio.CancelledError:
+        raise
+    except ConnectionError:
+        # The answer broke after its first byte: `sight.code` says why, or else the caller had left.
+        status, outcome = (200, "cut") if sight.code else (499, "caller_gone")
+        raise
+    finally:
+        _tell(request, sight, status, outcome)
+
+
+def request_id(given: str | None) -> str:
+    """The caller's own, if it is a plain word; else a new one."""
+    return given if given is not None and ID.fullmatch(given) else os.urandom(12).hex()
+
+
+def base_headers(who: Who) -> dict[str, str]:
+    """On every answer, whatever it is."""
+    return {
+        "X-Masa-Node": who.id,
+        "X-Masa-Name": quote(who.shown, safe=" !#$&'()*+,/:;=?@[]^_`{|}~"),
+        "Server": "masa-node",
+        "Cache-Control": "no-store",
+        "X-Content-Type-Options": "nosniff",
+        "Vary": "Origin",
+    }
+
+
+def add_base_headers(who: Who) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+    """The on_response_prepare signal that adds them."""
+    fixed = base_headers(who)
+
+    async def add(request: web.Request, response: web.StreamResponse) -> None:
+        response.headers.update(fixed)
+        if SIGHT in request:
+            response.headers["X-Request-Id"] = request[SIGHT].id
+        if ORIGIN in request:
+            response.headers["Access-Control-Allow-Origin"] = request[ORIGIN]
+            response.headers["Access-Control-Expose-Headers"] = EXPOSED
+
+    return add
+
+
+def truncated(address: str | None) -> str:
+    """A caller's network, not the caller: /24 of IPv4, /48 of IPv6 (SECURITY C-33)."""
+    try:
+        ip = ipaddress.ip_address((address or "").partition("%")[0])
+    except ValueError:
+        return ""
+    return str(ipaddress.ip_network((ip, 24 if ip.version == 4 else 48), strict=False))
+
+
+def _outcome(status: int) -> str:
+    return "ok" if status < 400 else "refused" if status < 500 else "failed"
+
+
+def _tell(request: web.Request, sight: Sight, status: int, outcome: str) -> None:
+    now = time.monotonic()
+    resource = request.match_info.route.resource
+    path = resource.canonical if resource is not None else "unrouted"
+    used = tokens(sight.tail) if sight.operation in GENAI_OPERATIONS and status == 200 else (None, None)
+    facts = {
+        "code": sight.code,
+        "route": sight.route,
+        "model": sight.model,
+        "stream": sight.stream,
+        "bytes_in": sight.bytes_in,
+        "bytes_out": sight.bytes_out,
+        "first_ms": sight.first_byte and round((sight.first_byte - sight.arrived) * 1000, 1),
+        "tokens_in": used[0],
+        "tokens_out": used[1],
+    }
+    log.info(
+        "request",
+        method=request.method,
+        path=path,
+        status=status,
+        outcome=outcome,
+        client=truncated(request.remote),
+        ms=round((now - sight.arrived) * 1000, 1),
+        **{name: fact for name, fact in facts.items() if fact not in (None, "")},
+    )
+    metrics = request.app[METRICS]
+    metrics.requests.labels(path, str(status), outcome).inc()
+    if sight.operation in GENAI_OPERATIONS:
+        _measure(metrics, sight, now, used, "" if outcome == "ok" else sight.code or str(status))
+
+
+def _measure(metrics: Metrics, sight: Sight, now: float, used: tuple[int | None, int | None], error: str) -> None:
+    genai = (sight.operation, sight.provider or "none", metrics.model_label(sight.model))
+    metrics.duration.labels(*genai, error).observe(now - sight.arrived)
+    if sight.first_byte is not None:
+        metrics.first_chunk.labels(*genai).observe(sight.first_byte - sight.arrived)
+    for count, kind in zip(used, ("input", "output"), strict=True):
+        if count is not None:
+            metrics.tokens.labels(*genai, kind).observe(count)

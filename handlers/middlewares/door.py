@@ -1,0 +1,155 @@
+"""The front door: a strict request head, Host, Origin and content type, before anything else looks at a request
+(SECURITY C-2, C-17, C-22)."""
+
+import ipaddress
+import re
+import socket
+from urllib.parse import urlsplit
+
+from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
+from aiohttp.typedefs import Handler, Middleware
+
+from config.settings import Settings
+from handlers.keys import EXPECT, LIFE, ORIGIN
+from peers.doors import BY_PATH
+from peers.errors import BadRequest, Busy, MasaError
+
+HOST = re.compile(r"[A-Za-z0-9.\-:\[\]]{1,255}", re.ASCII)
+VALUE = re.compile(r"[\t\x20-\x7e]*", re.ASCII)
+BROWSER = ("Origin", "Referer", "Sec-Fetch-Site", "Sec-Fetch-Mode", "Sec-Fetch-Dest", "Sec-Fetch-User")
+ALWAYS = ("localhost", "host.docker.internal", "host.containers.internal")
+PREFLIGHT = {
+    "Access-Control-Allow-Methods": "GET, HEAD, POST",
+    "Access-Control-Max-Age": "600",
+}
+
+
+def door(settings: Settings) -> Middleware:
+    """The middleware for these settings."""
+    hosts = own_hosts(settings)
+    origins = tuple(settings.cors_origins)
+    keyed = bool(settings.api_keys)
+
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.app[LIFE].closed:
+            raise Busy("this node is stopping", code="draining", close=True)
+        check_head(request)
+        if not keyed:
+            check_host(request, hosts)
+        origin = check_origin(request, origins)
+        if origin is not None:
+            request[ORIGIN] = origin
+            if request.method == hdrs.METH_OPTIONS and "Access-Control-Request-Method" in request.headers:
+                return preflight(request)
+        check_content_type(request)
+        return await handler(request)
+
+    return check
+
+
+def check_head(request: web.Request) -> None:
+    """What aiohttp lets pass and RFC 9112 does not. Raises MasaError, and the connection is closed."""
+    if request.version not in (HttpVersion10, HttpVersion11):
+        raise MasaError(400, "bad_request", "speak HTTP/1.1 or HTTP/1.0", close=True)
+    for _, value in request.raw_headers:
+        if not VALUE.fullmatch(value.decode("latin-1")):
+            raise MasaError(400, "bad_request", "a header has a byte outside printable ASCII", close=True)
+    encoding = request.headers.get(hdrs.TRANSFER_ENCODING)
+    if encoding is not None and (encoding != "chunked" or request.version == HttpVersion10):
+        raise MasaError(
+            400, "bad_request", "Transfer-Encoding may only be `chunked`, and only with HTTP/1.1", close=True
+        )
+    if "#" in request.raw_path:
+        raise MasaError(400, "bad_request", "a request target has no fragment", close=True)
+    host = request.headers.get(hdrs.HOST)
+    if (host is None and request.version == HttpVersion11) or (host is not None and not HOST.fullmatch(host)):
+        raise MasaError(400, "bad_request", "Host is missing or not a host name", close=True)
+    if not request.raw_path.startswith(("/", "*")) and urlsplit(request.raw_path).netloc != (host or ""):
+        raise MasaError(400, "bad_request", "the authority of the request target and Host differ", close=True)
+    if EXPECT in request and request[EXPECT].lower() != "100-continue":
+        raise MasaError(417, "expectation_failed", "the only expectation met here is `100-continue`", close=True)
+
+
+def own_hosts(settings: Settings) -> frozenset[str]:
+    """The names this node goes by, in lower case."""
+    machine = socket.gethostname().lower()
+    return frozenset(
+        {*ALWAYS, settings.host.lower(), machine, machine.partition(".")[0], *map(str.lower, settings.allowed_hosts)}
+    )
+
+
+def check_host(request: web.Request, hosts: frozenset[str]) -> None:
+    """A page that rebound its name to this machine still sends its own name. Raises MasaError 403 `bad_host`."""
+    name = host_name(request.headers.get(hdrs.HOST, ""))
+    if name in hosts or name.endswith(".localhost") or _is_address(name):
+        return
+    raise MasaError(
+        403,
+        "bad_host",
+        "this Host is not one of this node's; add it to ALLOWED_HOSTS, or ask by http://127.0.0.1",
+        close=True,
+    )
+
+
+def host_name(host: str) -> str:
+    """Without port and brackets, in lower case."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0].lower()
+    return host.partition(":")[0].lower().rstrip(".")
+
+
+def check_origin(request: web.Request, allowed: tuple[str, ...]) -> str | None:
+    """The Origin, where there is one and it may ask. Raises MasaError 403 `bad_origin`."""
+    origin = request.headers.get(hdrs.ORIGIN)
+    if origin is not None:
+        if len(request.headers.getall(hdrs.ORIGIN)) == 1 and (
+            origin == f"http://{request.host}" or origin_allowed(origin, allowed)
+        ):
+            return origin
+        raise MasaError(
+            403,
+            "bad_origin",
+            "this web page may not use the node; its operator can allow it by CORS_ORIGINS",
+            close=True,
+        )
+    if request.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none"):
+        raise MasaError(403, "bad_origin", "another site may not use the node from a browser", close=True)
+    return None
+
+
+def origin_allowed(origin: str, allowed: tuple[str, ...]) -> bool:
+    """Scheme, host and port compared exactly, but for entries that end in `:*` (any port) or `://*` (any host)."""
+    scheme, found, rest = origin.partition("://")
+    if not found:
+        return False
+    host = rest[: rest.index("]") + 1] if rest.startswith("[") and "]" in rest else rest.partition(":")[0]
+    return any(entry in (origin, f"{scheme}://{host}:*", f"{scheme}://*") for entry in allowed)
+
+
+def check_content_type(request: web.Request) -> None:
+    """Only JSON from a browser, which forces a preflight; tools may also leave the type out. Raises MasaError 415."""
+    if request.method != hdrs.METH_POST or request.path not in BY_PATH:
+        return
+    kind = request.headers.get(hdrs.CONTENT_TYPE, "").partition(";")[0].strip().lower()
+    if kind == "application/json":
+        return
+    if kind in ("", "application/x-www-form-urlencoded") and not any(name in request.headers for name in BROWSER):
+        return
+    raise BadRequest(
+        "unsupported_media_type", "send the body with Content-Type: application/json", status=415, close=True
+    )
+
+
+def preflight(request: web.Request) -> web.Response:
+    """What an allowed page may send: any header, since clients' libraries add their own."""
+    asked = request.headers.get("Access-Control-Request-Headers", "Content-Type")
+    return web.Response(status=204, headers={**PREFLIGHT, "Access-Control-Allow-Headers": asked})
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,133 @@
+"""The model lists of every dialect, from what the upstreams last said: they never wait for a slow one."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+import msgspec
+from aiohttp import web
+
+from handlers.keys import OWN, WHO
+from peers.errors import ModelNotFound
+from peers.wire import Dialect, Model
+
+OLLAMA_VERSION = "0.13.3"
+"""The Ollama API spoken here, told when there is no Ollama whose own version could be."""
+
+UNKNOWN_TIME = "1970-01-01T00:00:00Z"
+
+Entry = dict[str, object]
+
+
+async def tags(request: web.Request) -> web.Response:
+    return _json({"models": [_tag(model) for model in await _served(request, "ollama")]})
+
+
+async def ps(request: web.Request) -> web.Response:
+    """What is loaded, as each server tells it."""
+    return _json(
+        {"models": [model.entries["ps"] for model in await _served(request, "ollama") if "ps" in model.entries]}
+    )
+
+
+async def version(request: web.Request) -> web.Response:
+    """The oldest of the Ollamas behind this node: what it can do, all can."""
+    await request.app[OWN].first_look()
+    told = [server.version for server in request.app[OWN].model_servers() if server.version and server.status == "up"]
+    return _json({"version": min(told, key=_numbers, default=OLLAMA_VERSION)})
+
+
+async def openai_models(request: web.Request) -> web.Response:
+    if "anthropic-version" in request.headers:
+        return _json(_anthropic_page(await _served(request, "anthropic")))
+    return _json({"object": "list", "data": [_openai(model) for model in await _served(request, "openai")]})
+
+
+async def one_model(request: web.Request) -> web.Response:
+    anthropic = "anthropic-version" in request.headers
+    wanted = request.match_info["id"]
+    for model in await _served(request, "anthropic" if anthropic else "openai"):
+        if model.name in (wanted, wanted + ":latest"):
+            return _json(_anthropic(model) if anthropic else _openai(model))
+    raise ModelNotFound("no model of this name is served here; GET /v1/models lists those that are")
+
+
+async def all_models(request: web.Request) -> web.Response:
+    """Every model in reach, with who serves it; what is unknown is left out."""
+    own = request.app[OWN]
+    await own.first_look()
+    node: Entry = {"id": request.app[WHO].id, "name": request.app[WHO].shown}
+    return _json({"models": [_told(upstream, model, node) for upstream, model in own.models()]})
+
+
+async def _served(request: web.Request, dialect: Dialect) -> list[Model]:
+    """The models of one dialect, each name once: the first upstream's word counts."""
+    own = request.app[OWN]
+    await own.first_look()
+    listed: dict[str, Model] = {}
+    for _, model in own.models():
+        if dialect in model.dialects:
+            listed.setdefault(model.name, model)
+    return list(listed.values())
+
+
+def _told(upstream: str, model: Model, node: Entry) -> Entry:
+    told: Entry = {"name": model.name, "dialects": sorted(model.dialects), "upstream": upstream, "nodes": [node]}
+    known = {
+        "digest": model.digest,
+        "context": model.context,
+        "capabilities": list(model.capabilities) or None,
+        "loaded": model.loaded,
+    }
+    return told | {name: value for name, value in known.items() if value is not None}
+
+
+def _tag(model: Model) -> Entry:
+    """As its server lists it, or the least that Ollama's clients expect."""
+    if "tags" in model.entries:
+        return dict(model.entries["tags"])
+    named = {"name": model.name, "model": model.name, "digest": model.digest or ""}
+    return named | {"modified_at": UNKNOWN_TIME, "size": 0, "details": {}}
+
+
+def _openai(model: Model) -> Entry:
+    if "models" in model.entries:
+        return dict(model.entries["models"])
+    return {"id": model.name, "object": "model", "created": _created(model), "owned_by": "library"}
+
+
+def _anthropic(model: Model) -> Entry:
+    entry = model.entries.get("models", {})
+    if entry.get("type") == "model":
+        return dict(entry)
+    made = datetime.fromtimestamp(_created(model), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {"type": "model", "id": model.name, "display_name": model.name, "created_at": made}
+
+
+def _anthropic_page(models: Iterable[Model]) -> Entry:
+    data = [_anthropic(model) for model in models]
+    return {
+        "data": data,
+        "has_more": False,
+        "first_id": data[0]["id"] if data else None,
+        "last_id": data[-1]["id"] if data else None,
+    }
+
+
+def _created(model: Model) -> int:
+    """Unix seconds; 0 where its server does not tell."""
+    told = model.entries.get("models", {}).get("created")
+    if isinstance(told, int):
+        return told
+    modified = model.entries.get("tags", {}).get("modified_at")
+    try:
+        return int(datetime.fromisoformat(modified).timestamp()) if isinstance(modified, str) else 0
+    except (ValueError, OverflowError):
+        return 0
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.partition("-")[0].split(".") if part.isdigit())
+
+
+def _json(body: object) -> web.Response:
+    return web.Response(body=msgspec.json.encode(body), content_type="application/json")

@@ -1,0 +1,74 @@
+"""relay(): a Reply out to its caller, byte for byte, each chunk as it arrives."""
+
+import time
+from contextlib import closing
+
+import msgspec
+from aiohttp import web
+
+from handlers.keys import SIGHT, Sight
+from peers.doors import BY_PATH
+from peers.errors import MasaError
+from peers.usage import TAIL
+from peers.wire import Dialect, Reply
+
+
+class Cut(ConnectionError):
+    """The answer broke after its first byte: the connection is cut, so that what was sent never looks whole."""
+
+
+async def relay(request: web.Request, reply: Reply) -> web.StreamResponse:
+    """Stream the reply to the caller. A break after the first byte stays visible: an end is never faked."""
+    sight = request[SIGHT]
+    sight.route, sight.provider = reply.route, reply.provider
+    out = web.StreamResponse(status=reply.status, headers={**reply.headers, "x-masa-route": reply.route})
+    with closing(reply):
+        await out.prepare(request)
+        try:
+            async for chunk in reply.chunks:
+                _note(sight, chunk)
+                await out.write(chunk)
+        except MasaError as error:
+            sight.code = error.code
+            await _tell(request, out, reply, error)
+            raise Cut from error
+        await out.write_eof()
+    return out
+
+
+def _note(sight: Sight, chunk: bytes) -> None:
+    if sight.first_byte is None:
+        sight.first_byte = time.monotonic()
+    sight.bytes_out += len(chunk)
+    sight.tail = chunk[-TAIL:] if len(chunk) >= TAIL else (sight.tail + chunk)[-TAIL:]
+
+
+async def _tell(request: web.Request, out: web.StreamResponse, reply: Reply, error: MasaError) -> None:
+    """Say what broke in the stream's dialect, where it has a way; never inside an encoded or length-framed answer."""
+    framed = "content-encoding" in reply.headers or "content-length" in reply.headers
+    line = None if framed else late_error(reply.headers.get("content-type", ""), BY_PATH[request.path].dialect, error)
+    if line is not None:
+        await out.write(_break_before(request[SIGHT].tail, line) + line)
+
+
+def late_error(content_type: str, dialect: Dialect, error: MasaError) -> bytes | None:
+    """The error as one unit of a stream of this kind; None where the kind has no way to say it."""
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind == "application/x-ndjson":
+        return msgspec.json.encode({"error": error.text, "code": error.code}) + b"\n"
+    if kind != "text/event-stream":
+        return None
+    if dialect == "anthropic":
+        body = {"type": "error", "error": {"type": "api_error", "message": error.text}}
+        return b"event: error\ndata: " + msgspec.json.encode(body) + b"\n\n"
+    body = {"error": {"message": error.text, "type": "api_error", "param": None, "code": error.code}}
+    return b"data: " + msgspec.json.encode(body) + b"\n\n"
+
+
+def _break_before(tail: bytes, line: bytes) -> bytes:
+    """What ends the unit that broke off: a line break before a line, an empty line before an event."""
+    if not tail:
+        return b""
+    if line.startswith(b"{"):
+        return b"" if tail.endswith(b"\n") else b"\n"
+    return b"" if tail.endswith((b"\n\n", b"\r\n\r\n")) else b"\n\n"

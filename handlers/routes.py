@@ -1,0 +1,31 @@
+"""The URL table of the client API."""
+
+from aiohttp import web
+
+from handlers import chat, models, status
+from peers.doors import DOORS
+
+MANAGEMENT = ("pull", "push", "create", "copy", "delete")
+
+
+def client_routes(app: web.Application) -> None:
+    """Everything a caller can ask for (CORS preflights are answered before routing)."""
+    for door in DOORS:
+        app.router.add_post(door.path, chat.chat)
+    app.router.add_get("/api/tags", models.tags)
+    app.router.add_get("/api/ps", models.ps)
+    app.router.add_get("/api/version", models.version)
+    app.router.add_get("/v1/models", models.openai_models)
+    app.router.add_get("/v1/models/{id:.+}", models.one_model)
+    app.router.add_get("/api/v1/llm/models", models.all_models)
+    app.router.add_get("/api/v1/node", status.node)
+    app.router.add_get("/", status.root)
+    app.router.add_get("/health", status.health)
+    app.router.add_get("/ready", status.ready)
+    app.router.add_get("/metrics", status.metrics)
+    app.router.add_get("/openapi.json", status.openapi)
+    app.router.add_get("/docs", status.docs)
+    app.router.add_get("/docs/{file}", status.docs_file)
+    for name in MANAGEMENT:
+        app.router.add_route("*", f"/api/{name}", status.not_proxied)
+    app.router.add_route("*", "/api/blobs/{digest}", status.not_proxied)

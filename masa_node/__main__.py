@@ -1,0 +1,5 @@
+"""`python -m masa_node`."""
+
+from masa_node.cli import main
+
+main()

@@ -1,0 +1,56 @@
+"""The Prometheus metrics, each once. Names of calls to models follow OpenTelemetry's GenAI conventions."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+
+SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
+TOKENS = tuple(4**power for power in range(14))
+MODELS = 50
+GENAI = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model")
+
+
+class Metrics:
+    """One set a node, so that one process can run several."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        self.requests = Counter(
+            "masa_requests", "Requests, by path, status and outcome", ("path", "status", "outcome"), registry=registry
+        )
+        self.duration = Histogram(
+            "gen_ai_client_operation_duration_seconds",
+            "From a call's arrival to the end of its answer",
+            (*GENAI, "error_type"),
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.first_chunk = Histogram(
+            "gen_ai_client_operation_time_to_first_chunk_seconds",
+            "From a call's arrival to the first bytes of its answer",
+            GENAI,
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.tokens = Histogram(
+            "gen_ai_client_token_usage",
+            "Tokens, where the answer tells them",
+            (*GENAI, "gen_ai_token_type"),
+            buckets=TOKENS,
+            registry=registry,
+        )
+        self.in_flight = Gauge("masa_in_flight", "Calls that hold a place", registry=registry)
+        self.queued = Gauge("masa_queued", "Calls that wait for a place", registry=registry)
+        self.body_bytes = Gauge("masa_body_memory_bytes", "Request bodies held in memory", registry=registry)
+        self.connections = Gauge("masa_connections", "Open connections to the client API", registry=registry)
+        self.upstream_up = Gauge("masa_upstream_up", "1 while the upstream answers", ("upstream",), registry=registry)
+        self._models: set[str] = set()
+
+    def model_label(self, name: str) -> str:
+        """The name, for the first 50 of them: callers may ask for any name, and labels are kept for ever."""
+        if name in self._models or len(self._models) < MODELS:
+            self._models.add(name)
+            return name
+        return "other"
+
+    def exposition(self) -> bytes:
+        return generate_latest(self.registry)

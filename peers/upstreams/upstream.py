@@ -1,0 +1,114 @@
+"""Upstream: a model API this node may use itself, with what it serves, whether it answers, and how busy it is."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import structlog
+
+from peers.errors import UpstreamUnreachable
+from peers.upstreams.link import Link, Place, also
+from peers.wire import Call, Model, Reply
+
+log = structlog.get_logger(__name__)
+
+Status = Literal["unknown", "up", "down", "refused"]
+"""`refused`: it answers, and may not be used (it is a node itself)."""
+
+
+class Places:
+    """How many requests an upstream does at once, and how many it is doing."""
+
+    def __init__(self, total: int | None) -> None:
+        self.total = total
+        """None: as many as come."""
+        self.taken = 0
+
+    @property
+    def free(self) -> bool:
+        return self.total is None or self.taken < self.total
+
+    def take(self) -> Callable[[], None]:
+        """Take a place, free or not; the returned function gives it back, once however often it is called."""
+        self.taken += 1
+        held = True
+
+        def release() -> None:
+            nonlocal held
+            if held:
+                held = False
+                self.taken -= 1
+
+        return release
+
+
+class Upstream(ABC):
+    """Shared by all that is reached over HTTP; each kind says where a call goes and how its models are found."""
+
+    def __init__(self, link: Link, place: Place, *, parallel: int | None = None, found: bool = False) -> None:
+        self.link = link
+        self.place = place
+        self.places = Places(parallel)
+        self.found = found
+        """Nobody configured it: it is looked for, and counts only while it answers."""
+        self.models: Mapping[str, Model] = {}
+        """By name, as last heard."""
+        self.status: Status = "unknown"
+        self.why = "not asked yet"
+        """In words, with the remedy, while it is not up."""
+
+    @property
+    def name(self) -> str:
+        return self.place.name
+
+    def model(self, name: str) -> Model | None:
+        """The model of this name, by this upstream's own idea of which names are the same."""
+        return self.models.get(name)
+
+    def serves(self, call: Call) -> bool:
+        """It has the model, in the call's dialect."""
+        model = self.model(call.model)
+        return model is not None and (call.door.dialect == "any" or call.door.dialect in model.dialects)
+
+    async def open(self, call: Call) -> Reply:
+        """Raises UpstreamUnreachable, UpstreamTimeout, UpstreamBroken."""
+        release = self.places.take()
+        try:
+            reply = await self.link.post(
+                call, self.target(call), self.place, {**call.headers, **self.credentials(call)}
+            )
+        except UpstreamUnreachable as error:
+            release()
+            self.fell(error.text)
+            raise
+        except BaseException:
+            release()
+            raise
+        reply.on_close = also(reply.on_close, release)
+        return reply
+
+    def rose(self) -> None:
+        if self.status != "up":
+            log.info("upstream_up", upstream=self.name, count=len(self.models))
+        self.status, self.why = "up", ""
+
+    def fell(self, why: str, status: Status = "down") -> None:
+        if self.status != status and not (self.found and self.status == "unknown"):
+            log.warning("upstream_" + status, upstream=self.name, reason=why)
+        self.status, self.why = status, why
+
+    @abstractmethod
+    def target(self, call: Call) -> str:
+        """The URL this call is posted to."""
+
+    @abstractmethod
+    def credentials(self, call: Call) -> Mapping[str, str]:
+        """Headers of our own for this upstream alone."""
+
+    @abstractmethod
+    async def refresh(self) -> float:
+        """Look again what it serves. Returns the seconds until the next look."""
+
+    @abstractmethod
+    def address(self) -> str:
+        """Where it is, without secrets, for the operator's eyes."""

@@ -1,0 +1,93 @@
+"""The values that cross a node: the question as bytes (Call), the open answer (Reply), and who can answer. No I/O."""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NewType, Protocol
+
+NodeId = NewType("NodeId", str)
+
+Dialect = Literal["ollama", "openai", "anthropic", "any"]
+"""How an API spells messages, chunks, errors and ends. `any`: the mission's doors, where the caller chooses."""
+
+Operation = Literal["chat", "text_completion", "embeddings", "show", "count_tokens"]
+"""What is asked for; the first three are names of OpenTelemetry's `gen_ai.operation.name`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """An inference path that callers POST to (peers/doors.py lists them all)."""
+
+    path: str
+    dialect: Dialect
+    operation: Operation
+    streams: bool = False
+    """What an absent `stream` means in this dialect."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peek:
+    """All that routing reads of a body."""
+
+    model: str
+    stream: bool | None
+    """None: the body does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One question, as its caller sent it."""
+
+    id: str
+    door: Door
+    model: str
+    stream: bool
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """The caller's headers that may cross (SECURITY C-15), names in lower case."""
+    query: str = ""
+    """The raw query string, without its question mark."""
+    hop: bool = False
+    """It came from another node by way of `Masa-Hop`: own upstreams only."""
+
+
+@dataclass(slots=True)
+class Reply:
+    """An open answer. Whoever holds it closes it: `with closing(reply)`."""
+
+    status: int
+    headers: Mapping[str, str]
+    """What may go back to the caller, names in lower case."""
+    chunks: AsyncIterator[bytes]
+    """The body as it arrives. Raises MasaError when it breaks: an answer that ends without raising is whole."""
+    route: str
+    """Where it came from, as `X-Masa-Route` tells it: `local:ollama`."""
+    provider: str
+    """OpenTelemetry's `gen_ai.provider.name`: `ollama`, `cloudflare`, `openai`, …"""
+    on_close: Callable[[], None] = lambda: None
+
+    def close(self) -> None:
+        """Stop the work behind this answer. Synchronous, so that it cannot be cancelled half-way; right at any time."""
+        self.on_close()
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model somebody serves, with what is known of it; None where nothing is."""
+
+    name: str
+    dialects: frozenset[Dialect]
+    digest: str | None = None
+    context: int | None = None
+    """Tokens."""
+    capabilities: tuple[str, ...] = ()
+    loaded: bool | None = None
+    entries: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    """How its server lists it, by list: `tags` and `ps` (Ollama), `models` (OpenAI)."""
+
+
+class Answerer(Protocol):
+    """Anything that can answer: an upstream, a router, later a peer, a queue, a cache."""
+
+    async def open(self, call: Call) -> Reply:
+        """Return an open Reply, or raise MasaError and leave nothing open."""
+        ...

@@ -1,0 +1,69 @@
+"""What every test stands on: no blocking call on the loop, no task left behind, and the fake model servers."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+from blockbuster import BlockBuster, blockbuster_ctx
+
+from tests.fakes import ModelServer
+
+LEAVE = 0.25
+"""Seconds in which a task that is already on its way out may end."""
+
+MAY_BLOCK = [
+    ("io.TextIOWrapper.read", "tests/processes.py", "rss"),  # /proc is memory
+    ("os.listdir", "tests/processes.py", "open_files"),
+]
+
+StartServer = Callable[..., Awaitable[ModelServer]]
+
+
+@pytest.fixture(autouse=True)
+def guarded(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Watch an async test and the fixtures it uses. First in, so last out."""
+    if request.node.get_closest_marker("asyncio") is None:
+        yield
+        return
+    request.getfixturevalue("no_stray_tasks")
+    with blockbuster_ctx() as blockbuster:
+        allow(blockbuster)
+        yield
+
+
+@pytest.fixture
+async def no_stray_tasks() -> AsyncIterator[None]:
+    yield
+    stray = await stray_tasks()
+    assert not stray, f"tasks left behind: {stray}"
+
+
+@pytest.fixture
+async def model_server() -> AsyncIterator[ModelServer]:
+    """One that has llama3:latest and speaks every dialect."""
+    async with ModelServer() as server:
+        yield server
+
+
+@pytest.fixture
+async def model_servers() -> AsyncIterator[StartServer]:
+    """Start as many as the test asks for: `await model_servers(models=[…], dialects=[…])`."""
+    async with AsyncExitStack() as stack:
+
+        async def start(**options: Any) -> ModelServer:
+            return await stack.enter_async_context(ModelServer(**options))
+
+        yield start
+
+
+def allow(blockbuster: BlockBuster) -> None:
+    for function, file, caller in MAY_BLOCK:
+        blockbuster.functions[function].can_block_in(file, caller)
+
+
+async def stray_tasks() -> set[asyncio.Task[Any]]:
+    """Every other task that does not end by itself within LEAVE seconds."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    return (await asyncio.wait(others, timeout=LEAVE))[1] if others else set()

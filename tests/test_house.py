@@ -1,0 +1,217 @@
+"""The rules of docs/architecture.md that a machine can hold: the arrow, who spawns tasks, what pure files leave alone.
+
+An exception to a rule is one more line in a list below, with its reason.
+"""
+
+import ast
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ARROW = ("config", "peers", "handlers", "masa_node")
+"""A package imports itself and what stands before it."""
+
+PURE = {
+    "peers/doors.py",
+    "peers/errors.py",
+    "peers/wire.py",
+}
+IMPURE_MODULES = {"aiohttp", "asyncio", "random", "socket", "time"}
+
+MAY_SPAWN = {
+    "masa_node/loops.py",
+    "peers/upstreams/ollama.py",  # two lists of one server asked for at once, for as long as one refresh
+    "peers/upstreams/own.py",  # all servers asked at once, for as long as one call
+}
+SPAWNERS = {"TaskGroup", "create_task", "ensure_future", "gather", "run_coroutine_threadsafe"}
+
+MAY_SLEEP = {
+    "masa_node/loops.py",
+}
+
+MAY_CATCH_ANYTHING = {
+    "masa_node/loops.py",
+}
+
+MOST_LINES = 300
+
+REGISTRIES = re.compile(
+    r"pypi\.(org|python)|pythonhosted\.org|registry\.(npmjs|yarnpkg)|index\.crates|proxy\.golang|--(extra-)?index-url"
+)
+BESIDE_THE_PROJECT = re.compile(r"\.\./shared")
+MAY_LOOK_BESIDE = {
+    ".ci/run",
+}
+
+
+@cache
+def tree(name: str) -> ast.Module:
+    return ast.parse((ROOT / name).read_text(), name)
+
+
+def python_files(*folders: str) -> list[str]:
+    return sorted(str(path.relative_to(ROOT)) for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+HOUSE = python_files(*ARROW)
+EVERYTHING = [*HOUSE, *python_files("tests", "bench")]
+
+
+def imports(name: str) -> Iterator[str]:
+    """The first part of each module that a file imports; `from . import` is its own package."""
+    for node in ast.walk(tree(name)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield (node.module or "").split(".")[0] if not node.level else name.split("/")[0]
+
+
+def last_name(node: ast.expr) -> str:
+    """`sleep` of `sleep` and of `asyncio.sleep`."""
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+
+
+def calls(name: str) -> Iterator[ast.Call]:
+    return (node for node in ast.walk(tree(name)) if isinstance(node, ast.Call))
+
+
+def called(name: str) -> set[str]:
+    return {last_name(call.func) for call in calls(name)}
+
+
+def imported_names(name: str) -> set[str]:
+    """What `from … import` brings in, under its own name: an alias does not hide it."""
+    froms = (node for node in ast.walk(tree(name)) if isinstance(node, ast.ImportFrom))
+    return {alias.name for node in froms for alias in node.names}
+
+
+def catches_anything(name: str) -> bool:
+    """`except:`, `except Exception`, `except BaseException`, and the same by `suppress`; not what only cleans up."""
+    handlers = (node for node in ast.walk(tree(name)) if isinstance(node, ast.ExceptHandler))
+    caught = [handler.type for handler in handlers if not raises_on(handler)]
+    suppressed = [argument for call in calls(name) if last_name(call.func) == "suppress" for argument in call.args]
+    return None in caught or bool(
+        {"Exception", "BaseException"} & {last_name(kind) for kind in flat(caught, suppressed)}
+    )
+
+
+def raises_on(handler: ast.ExceptHandler) -> bool:
+    """Whether it ends in a bare `raise`."""
+    last = handler.body[-1]
+    return isinstance(last, ast.Raise) and last.exc is None
+
+
+def flat(*groups: list[ast.expr | None] | list[ast.expr]) -> Iterator[ast.expr]:
+    for kind in (kind for group in groups for kind in group if kind):
+        yield from kind.elts if isinstance(kind, ast.Tuple) else [kind]
+
+
+def is_empty_container(value: ast.expr | None) -> bool:
+    """A container that starts empty can only be there to be filled."""
+    match value:
+        case ast.List(elts=[]) | ast.Dict(keys=[]):
+            return True
+        case ast.Call(func=func, args=[], keywords=[]):
+            return last_name(func) in {"list", "dict", "set", "deque", "Counter", "OrderedDict"}
+        case ast.Call(func=func):
+            return last_name(func) in {"defaultdict", "WeakSet", "WeakKeyDictionary", "WeakValueDictionary"}
+    return False
+
+
+def module_state(name: str) -> list[int]:
+    """The lines where a module keeps state: a container made empty, or a function that rebinds a global."""
+    kept = [
+        node.lineno
+        for node in tree(name).body
+        if isinstance(node, ast.Assign | ast.AnnAssign) and is_empty_container(node.value)
+    ]
+    return kept + [node.lineno for node in ast.walk(tree(name)) if isinstance(node, ast.Global)]
+
+
+def repository() -> list[str]:
+    """Every file that git has or would take."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a clone")
+    listed = ["git", "-c", f"safe.directory={ROOT}", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listed, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    return sorted(name for name in set(names.split("\0")) if (ROOT / name).is_file())
+
+
+def naming(pattern: re.Pattern[str]) -> set[str]:
+    """The files of the repository that `pattern` is found in."""
+    return {name for name in repository() if pattern.search((ROOT / name).read_text(errors="replace"))}
+
+
+@pytest.mark.parametrize("name", HOUSE)
+def test_imports_follow_the_arrow(name: str) -> None:
+    allowed = ARROW[: ARROW.index(name.split("/")[0]) + 1]
+    assert {found for found in imports(name) if found in (*ARROW, "tests", "bench")} <= set(allowed)
+
+
+@pytest.mark.parametrize("name", sorted(PURE))
+def test_pure_files_have_no_clock_no_chance_and_no_sockets(name: str) -> None:
+    assert not IMPURE_MODULES & set(imports(name))
+
+
+@pytest.mark.parametrize(
+    ("breaks", "allowed"),
+    [
+        pytest.param(lambda name: SPAWNERS & (called(name) | imported_names(name)), MAY_SPAWN, id="spawns tasks"),
+        pytest.param(lambda name: "sleep" in called(name) | imported_names(name), MAY_SLEEP, id="sleeps"),
+        pytest.param(catches_anything, MAY_CATCH_ANYTHING, id="catches anything"),
+        pytest.param(module_state, set(), id="keeps state in a module"),
+    ],
+)
+def test_only_files_on_the_list_do_it(breaks: Callable[[str], object], allowed: set[str]) -> None:
+    assert {name for name in HOUSE if breaks(name)} <= allowed
+
+
+@pytest.mark.parametrize("name", EVERYTHING)
+def test_a_file_says_its_subject_first_and_is_not_too_long(name: str) -> None:
+    lines = (ROOT / name).read_text().splitlines()
+    assert len(lines) <= MOST_LINES
+    if lines or not name.endswith("__init__.py"):
+        assert ast.get_docstring(tree(name))
+
+
+def test_nothing_names_a_package_registry() -> None:
+    assert naming(REGISTRIES) == set()
+
+
+def test_nothing_but_ci_looks_beside_the_project() -> None:
+    assert naming(BESIDE_THE_PROJECT) <= MAY_LOOK_BESIDE
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("try: ...\nexcept (ValueError, Exception): ...", True),
+        ("try: ...\nexcept: ...", True),
+        ("with contextlib.suppress(BaseException): ...", True),
+        ("try: ...\nexcept Exception as error:\n    raise ValueError from error", True),
+        ("try: ...\nexcept (ValueError, KeyError): ...", False),
+        ("try: ...\nexcept BaseException:\n    clean_up()\n    raise", False),
+    ],
+)
+def test_catches_anything_sees_every_spelling(source: str, found: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "tree", lambda name: ast.parse(source))
+    assert catches_anything("any.py") is found
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("seen: dict[str, int] = {}", True),
+        ("seen = collections.defaultdict(list)", True),
+        ("def set():\n    global seen\n    seen = 1", True),
+        ("NAMES = {'a': 1}\ndef f():\n    seen = []", False),
+    ],
+)
+def test_module_state_is_seen(source: str, found: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "tree", lambda name: ast.parse(source))
+    assert bool(module_state("any.py")) is found
