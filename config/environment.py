@@ -99,9 +99,10 @@ def gather(environ: Mapping[str, str], env_file: Path | None) -> Gathered:
     entries, problem = _read_env_file(env_file) if env_file else ((), None)
     file = _place(env_file, entries)
     places = (Place("environment", environ), file)
-    found = {name: one for name in setting_names() if (one := _find(name, places))}
+    names, secrets = setting_names(), secret_names()
+    found = {name: one for name in names if (one := _find(name, places, name in secrets))}
     idle = _idle_keys(found)
-    used = {setting_names()[name]: one for name, one in found.items() if name not in idle}
+    used = {names[name]: one for name, one in found.items() if name not in idle}
     notes = [f"{file.label} line {entry.line} cannot be read" for entry in entries if entry.name is None]
     notes += [note for one in used.values() for note in one.notes]
     notes += [f"{key} is set but not used; PROVIDERS={value} switches it on" for key, value in idle.items()]
@@ -144,24 +145,24 @@ def _place(path: Path | None, entries: tuple[Entry, ...]) -> Place:
     return Place(path.name if path else ".env", texts, {name: entry.line for name, entry in named})
 
 
-def _find(name: str, places: tuple[Place, ...]) -> Found | None:
+def _find(name: str, places: tuple[Place, ...], secret: bool) -> Found | None:
     """The setting by its own name, else by another one that means it."""
     others = OTHER_NAMES.get(name, ())
     set_others = [other for other in others if any(place.get(other) for place in places)]
-    own = _first(name, (PREFIX + name, name), places)
+    own = _first(name, (PREFIX + name, name), places, secret)
     if own:
         ignored = tuple(f"{other} is not used, because {name} is set" for other in set_others)
         return Found(own.text, own.source, own.notes + ignored, own.problem)
     if set_others:
-        found = _first(name, tuple(others), places)
+        found = _first(name, others, places, secret)
         return found and Found(found.text, found.source, (f"{set_others[0]} is used as {name}",))
     return None
 
 
-def _first(name: str, spellings: tuple[str, ...], places: tuple[Place, ...]) -> Found | None:
+def _first(name: str, spellings: tuple[str, ...], places: tuple[Place, ...], secret: bool) -> Found | None:
     for spelling in spellings:
         for place in places:
-            by_file = place.get(f"{spelling}_FILE") if name in secret_names() else ""
+            by_file = place.get(f"{spelling}_FILE") if secret else ""
             if text := place.get(spelling):
                 both = (f"{spelling}_FILE is not used, because {spelling} is set",) if by_file else ()
                 source = place.where(spelling) + (f", as {spelling}" if spelling != name else "")

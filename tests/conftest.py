@@ -37,7 +37,7 @@ def guarded(request: pytest.FixtureRequest) -> Iterator[None]:
 async def no_stray_tasks() -> AsyncIterator[None]:
     yield
     stray = await stray_tasks()
-    assert not stray, f"tasks left behind: {stray}"
+    assert not len(stray), f"tasks left behind: {[*stray][:5]}"
 
 
 @pytest.fixture

@@ -1,20 +1,17 @@
-"""The built-in eliza: what it says, how each dialect writes it, what it refuses, and that official clients read it."""
+"""The built-in eliza: how each dialect writes it and what it refuses."""
 
 import gzip
 import json
 import re
 import zlib
-from itertools import pairwise
 from typing import Any
 
-import anthropic
 import ollama
 import openai
 import pytest
-from aiohttp import web
 
 from peers.doors import BY_PATH
-from peers.upstreams.doctor_script import DEFAULTS, GROUPS, INTRODUCTION, RULES, answer, turned
+from peers.upstreams.doctor_script import INTRODUCTION
 from peers.upstreams.eliza import MAX_BODY, Eliza
 from peers.wire import Call, Reply
 
@@ -59,66 +56,6 @@ async def events(path: str, body: dict[str, Any]) -> list[Any]:
         found.append(data if data == "[DONE]" else json.loads(data))
         assert name is None or name == found[-1]["type"]
     return found
-
-
-@pytest.mark.parametrize(
-    ("said", "expected"),
-    [
-        (["Hello!"], "Hello. What is on your mind?"),
-        (["why is the sky blue?"], "What do you think yourself?"),
-        (["Well, I’m sad"], "That sounds hard. What has made you sad?"),
-        (["I am not happy"], "Since when are you not happy?"),
-        (["My mom left"], "What was your mother like when you were small?"),
-        (["a", "I want you to help me"], "Since when do you want me to help you?"),
-        (["I dreamt that you were my boss"], "Waking from having dreamed that I was your boss, what stayed with you?"),
-        (["Are you an AI?", "Are you an AI?"], "No person, and no language model: a list of rules. Does that change"),
-        (["I guess, because of Anna"], "Suppose that reason fell away: what would be left?"),
-        (["I went to Paris", "I went to Paris"], "You went to Paris: what led up to it?"),
-        (["you are MEAN"], "What gave you the idea that I am MEAN?"),
-        (["sorry"], "No harm done. What were you about to say?"),
-        (["everyone knows"], "All of them, without one exception?"),
-        (["It always rains"], "When was the last time?"),
-        (["yes"], "Good. And what follows from that?"),
-        (["no"], "What is behind that no?"),
-        (["do computers think?"], "How do you get on with machines in daily life?"),
-        (["Привет"], DEFAULTS[0]),
-        ([""], DEFAULTS[0]),
-        (["my cat Tom died.", "hm"], "Let us go back a little. Your cat Tom died: what about that now?"),
-        (["my cat died", "hm", "hm"], DEFAULTS[2]),
-        (["x " * 600 + "sorry"], DEFAULTS[0]),
-    ],
-)
-def test_what_it_says(said: list[str], expected: str) -> None:
-    assert answer(said).startswith(expected)
-
-
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [
-        ("i am your friend", "you are my friend"),
-        ("you are mine", "I am yours"),
-        ("are you angry with you", "am I angry with me"),
-        ("I was where you were", "you were where I was"),
-        ("me and myself", "you and yourself"),
-    ],
-)
-def test_words_are_turned_round(words: str, expected: str) -> None:
-    assert " ".join(turned(tuple(words.split()))) == expected
-
-
-@pytest.mark.parametrize("rule", {id(rule): rule for rule in RULES.values()}.values())
-def test_every_answer_takes_only_what_its_pattern_gives(rule: Any) -> None:
-    assert rule.patterns
-    for pattern, answers in rule.patterns:
-        places = sum(word in ("*", "+") or word in GROUPS for word in pattern)
-        assert answers
-        assert all(int(number) <= places for text in answers for number in re.findall(r"\((\d)\)", text))
-
-
-@pytest.mark.parametrize("text", ["blah", "why?", "i am here", "my house"])
-def test_it_does_not_say_the_same_twice_in_a_row(text: str) -> None:
-    answers = [answer([text] * turns) for turns in range(1, 9)]
-    assert all(one != other for one, other in pairwise(answers))
 
 
 @pytest.mark.parametrize("path", CHATS)
@@ -334,69 +271,7 @@ async def test_how_it_is_listed() -> None:
     tags = ollama.ListResponse(models=[model.entries["tags"]]).models[0]
     ps = ollama.ProcessResponse(models=[model.entries["ps"]]).models[0]
     assert re.fullmatch("[0-9a-f]{64}", model.digest)
-    assert (tags.model, tags.digest, ps.name, ps.digest) == ("eliza:latest", model.digest) * 2
+    assert (tags.model, tags.digest, ps.name, ps.digest) == ("eliza", model.digest) * 2
     listed = openai.types.Model.model_validate(model.entries["models"], strict=True)
     assert (listed.id, listed.object) == ("eliza", "model")
     assert ollama.ShowResponse(**shown).details == tags.details
-
-
-async def door(request: web.Request) -> web.StreamResponse:
-    body = await request.read()
-    peek = json.loads(body)
-    streams = peek.get("stream", BY_PATH[request.path].streams)
-    reply = await Eliza(pace=0).open(call(request.path, body, model=peek["model"], stream=streams))
-    out = web.StreamResponse(status=reply.status, headers=reply.headers)
-    await out.prepare(request)
-    async for chunk in reply.chunks:
-        await out.write(chunk)
-    return out
-
-
-@pytest.fixture
-async def url(aiohttp_server: Any) -> str:
-    app = web.Application()
-    app.router.add_post("/{any:.+}", door)
-    return str((await aiohttp_server(app)).make_url(""))
-
-
-async def test_the_ollama_client(url: str) -> None:
-    client = ollama.AsyncClient(host=url)
-    assert (await client.chat("eliza", [USER])).message.content == FIRST
-    parts = [part async for part in await client.chat("eliza:latest", LATER, stream=True)]
-    assert "".join(part.message.content for part in parts) == SECOND
-    assert (parts[-1].done_reason, parts[-1].eval_count) == ("stop", 7)
-    assert (await client.generate("eliza", USER["content"])).response == FIRST
-    assert (await client.generate("eliza")).done_reason == "load"
-    assert (await client.show("eliza")).modelinfo["general.architecture"] == "eliza"
-    with pytest.raises(ollama.ResponseError, match="no embeddings"):
-        await client.embed("eliza", "x")
-
-
-async def test_the_openai_client(url: str) -> None:
-    async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="x", max_retries=0) as client:
-        chat = client.chat.completions
-        assert (await chat.create(model="eliza", messages=[USER])).choices[0].message.content == FIRST
-        usage = {"include_usage": True}
-        parts = [p async for p in await chat.create(model="eliza", messages=LATER, stream=True, stream_options=usage)]
-        assert "".join(part.choices[0].delta.content or "" for part in parts[:-1]) == SECOND
-        assert parts[-1].usage.completion_tokens == 7
-        assert (await client.completions.create(model="eliza", prompt=USER["content"])).choices[0].text == FIRST
-        assert (await client.responses.create(model="eliza", input=USER["content"])).output_text == FIRST
-        async with client.responses.stream(model="eliza", input=LATER) as stream:
-            deltas = [event.delta async for event in stream if event.type == "response.output_text.delta"]
-            assert "".join(deltas) == (await stream.get_final_response()).output_text == SECOND
-        with pytest.raises(openai.BadRequestError, match="no embeddings"):
-            await client.embeddings.create(model="eliza", input="x")
-
-
-async def test_the_anthropic_client(url: str) -> None:
-    asked = {"model": "eliza", "messages": LATER}
-    async with anthropic.AsyncAnthropic(base_url=url, api_key="x", max_retries=0) as client:
-        message = await client.messages.create(**asked, max_tokens=2)
-        assert (message.content[0].text, message.stop_reason) == ("Which answer", "max_tokens")
-        async with client.messages.stream(**asked, max_tokens=99) as stream:
-            assert "".join([text async for text in stream.text_stream]) == SECOND
-            assert (await stream.get_final_message()).usage.output_tokens == 7
-        assert (await client.messages.count_tokens(**asked)).input_tokens == 7
-        with pytest.raises(anthropic.NotFoundError, match="one model here"):
-            await client.messages.create(model="claude", messages=LATER, max_tokens=9)

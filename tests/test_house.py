@@ -17,6 +17,11 @@ ARROW = ("config", "peers", "handlers", "masa_node")
 """A package imports itself and what stands before it."""
 
 PURE = {
+    "peers/peek.py",
+    "peers/upstreams/doctor_script.py",
+    "peers/upstreams/eliza_bodies.py",
+    "peers/upstreams/eliza_voices.py",
+    "peers/usage.py",
     "peers/doors.py",
     "peers/errors.py",
     "peers/wire.py",
@@ -24,6 +29,7 @@ PURE = {
 IMPURE_MODULES = {"aiohttp", "asyncio", "random", "socket", "time"}
 
 MAY_SPAWN = {
+    "config/settings.py",  # its gather() reads the environment
     "masa_node/loops.py",
     "peers/upstreams/ollama.py",  # two lists of one server asked for at once, for as long as one refresh
     "peers/upstreams/own.py",  # all servers asked at once, for as long as one call

@@ -22,7 +22,7 @@ NO_URLS = [
     f"http://{MARK}:77777",
     f"http://{MARK}/#x",
     f"http://{MARK} /",
-    "http://",
+    "http:///",
     "//" + MARK,
 ]
 NO_MODELS = [f"{MARK}?", f"../{MARK}", f"a//{MARK}", f"good,{MARK} x", MARK * 20, ",,"]

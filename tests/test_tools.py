@@ -84,9 +84,9 @@ async def test_a_task_left_behind_is_seen() -> None:
 # Processes
 
 SAYS = """import json, os, signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(int(os.environ["CODE"])))
 print("out", sorted(os.environ), flush=True)
 print(json.dumps({"event": "listening", "url": "http://127.0.0.1:4567"}), file=sys.stderr, flush=True)
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(int(os.environ["CODE"])))
 time.sleep(60)
 """
 
