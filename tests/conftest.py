@@ -18,6 +18,8 @@ MAY_BLOCK = [
     ("os.listdir", "tests/processes.py", "open_files"),
 ]
 
+ON_BOTH_LOOPS = {"test_passthrough.py", "test_server.py"}
+
 StartServer = Callable[..., Awaitable[ModelServer]]
 
 
@@ -67,3 +69,12 @@ async def stray_tasks() -> set[asyncio.Task[Any]]:
     """Every other task that does not end by itself within LEAVE seconds."""
     others = asyncio.all_tasks() - {asyncio.current_task()}
     return (await asyncio.wait(others, timeout=LEAVE))[1] if others else set()
+
+
+def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, Callable[[], Any]]:
+    """asyncio's own loop; where sockets' small print matters, uvloop too: `run` uses it where it installs."""
+    loops: dict[str, Callable[[], Any]] = {"asyncio": asyncio.new_event_loop}
+    if item.path.name in ON_BOTH_LOOPS:
+        uvloop = pytest.importorskip("uvloop")
+        loops["uvloop"] = uvloop.new_event_loop
+    return loops

@@ -1,6 +1,7 @@
 """The outermost middleware: a request's id, its one log line, its metrics; and the headers of every answer."""
 
 import asyncio
+import functools
 import ipaddress
 import os
 import re
@@ -75,6 +76,7 @@ def add_base_headers(who: Who) -> Callable[[web.Request, web.StreamResponse], Aw
     return add
 
 
+@functools.lru_cache(maxsize=1024)
 def truncated(address: str | None) -> str:
     """A caller's network, not the caller: /24 of IPv4, /48 of IPv6 (SECURITY C-33)."""
     try:
