@@ -8,12 +8,17 @@ from typing import Any
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 
+from config.logs import set_up
 from tests.fakes import ModelServer
 
 LEAVE = 0.25
 """Seconds in which a task that is already on its way out may end."""
 
 MAY_BLOCK = [
+    *(
+        (function, "prometheus_client/process_collector.py", "collect")  # /proc is memory
+        for function in ("io.BufferedReader.read", "io.TextIOWrapper.read", "os.listdir", "os.stat")
+    ),
     ("io.TextIOWrapper.read", "tests/processes.py", "rss"),  # /proc is memory
     ("os.listdir", "tests/processes.py", "open_files"),
 ]
@@ -33,6 +38,12 @@ def guarded(request: pytest.FixtureRequest) -> Iterator[None]:
     with blockbuster_ctx() as blockbuster:
         allow(blockbuster)
         yield
+
+
+@pytest.fixture(autouse=True)
+def logged() -> None:
+    """As `run` logs it; pytest shows it when the test fails."""
+    set_up("debug", "json")
 
 
 @pytest.fixture

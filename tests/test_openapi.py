@@ -1,0 +1,270 @@
+"""openapi.json against the routes, the errors, the pages that show it, and a running node."""
+
+import ast
+import asyncio
+import json
+import re
+import sys
+from asyncio.subprocess import PIPE, STDOUT
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from urllib.parse import urljoin
+
+import aiohttp
+import jsonschema_rs
+import pytest
+from aiohttp import web
+from handlers.routes import client_routes
+from handlers.status import DOCS_FILES, PAGES, POLICY
+from masa_node import __version__
+from pytest_aiohttp.plugin import AiohttpClient
+from schemathesis.specs.openapi.definitions import OPENAPI_31_VALIDATOR
+
+from tests.processes import running_node
+
+METHODS = {"GET", "PUT", "POST", "DELETE", "OPTIONS", "HEAD", "PATCH", "TRACE"}
+ROOT = Path(__file__).parent.parent
+DOCUMENT: dict[str, Any] = json.loads((PAGES / "openapi.json").read_bytes())
+
+RAISING = {"MasaError", "BadRequest", "Busy", "__init__"}
+SAID_OTHERWISE = {"busy", "slow_head"}
+"""Codes that no call spells: a default, and bytes."""
+
+SCHEMATHESIS = """
+[checks]
+not_a_server_error.expected-statuses = ["2xx", "4xx", "503"]  # a model nobody has, with eliza alone: no_upstream
+
+[[operations]]
+include-method = "POST"
+checks.positive_data_acceptance.enabled = false  # but for `model`, the body is for the upstream to judge
+"""
+
+
+def resolved(value: dict[str, Any]) -> dict[str, Any]:
+    if "$ref" not in value:
+        return value
+    found: Any = DOCUMENT
+    for name in value["$ref"].removeprefix("#/").split("/"):
+        found = found[name]
+    return found
+
+
+def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, item in DOCUMENT["paths"].items():
+        for method, operation in resolved(item).items():
+            if method.upper() in METHODS:
+                yield method.upper(), path, operation
+
+
+def nested(value: Any) -> Iterator[dict[str, Any]]:
+    """Every object in the document."""
+    if isinstance(value, dict):
+        yield value
+    if isinstance(value, dict | list):
+        for child in value.values() if isinstance(value, dict) else value:
+            yield from nested(child)
+
+
+def routes() -> set[tuple[str, str]]:
+    app = web.Application()
+    client_routes(app)
+    found = set()
+    for route in app.router.routes():
+        assert route.resource
+        path = route.resource.canonical
+        found |= {(method, path) for method in (METHODS if route.method == "*" else {route.method})}
+    return found
+
+
+def test_every_route_is_documented_and_nothing_else() -> None:
+    assert {(method, path) for method, path, _ in operations()} == routes()
+
+
+def test_it_is_openapi_of_this_version() -> None:
+    OPENAPI_31_VALIDATOR.validate(DOCUMENT)
+    assert DOCUMENT["info"]["version"] == __version__
+
+
+def test_every_reference_leads_somewhere_and_every_component_is_used() -> None:
+    references = {found["$ref"] for found in nested(DOCUMENT) if "$ref" in found}
+    for reference in references:
+        resolved({"$ref": reference})
+    components = {
+        f"#/components/{kind}/{name}"
+        for kind, members in DOCUMENT["components"].items()
+        if kind != "securitySchemes"
+        for name in members
+    }
+    assert references == components
+
+
+def test_operations_have_names_of_their_own_and_known_tags() -> None:
+    names = [found["operationId"] for _, _, found in operations() if "operationId" in found]
+    assert len(names) == len(set(names))
+    assert {tag for _, _, found in operations() for tag in found["tags"]} == {tag["name"] for tag in DOCUMENT["tags"]}
+
+
+def test_the_examples_are_what_the_schemas_say() -> None:
+    checked = 0
+    for media in (found for found in nested(DOCUMENT["paths"]) if "examples" in found and "schema" in found):
+        validator = jsonschema_rs.validator_for({**media["schema"], "components": DOCUMENT["components"]})
+        for example in media["examples"].values():
+            validator.validate(example["value"])
+            checked += 1
+    assert checked > 20
+
+
+@pytest.mark.parametrize(
+    ("name", "good"),
+    [
+        ("llama3", True),
+        ("@cf/meta/llama-3.1-8b-instruct", True),
+        ("hf.co/user/model:Q4_K_M", True),
+        ("a" * 128, True),
+        ("a" * 129, False),
+        ("", False),
+        ("a..b", False),
+        ("a//b", False),
+        ("a b", False),
+        ("ü", False),
+        (7, False),
+    ],
+)
+def test_model_names_are_judged_as_the_node_judges_them(name: object, good: bool) -> None:
+    assert jsonschema_rs.is_valid(DOCUMENT["components"]["schemas"]["ModelName"], name) is good
+
+
+def test_every_error_code_is_listed_and_none_besides() -> None:
+    said = set(SAID_OTHERWISE)
+    for package in ("handlers", "masa_node", "peers"):
+        for file in (ROOT / package).rglob("*.py"):
+            said |= {code for node in ast.walk(ast.parse(file.read_text())) for code in codes(node)}
+    assert set(DOCUMENT["components"]["schemas"]["Code"]["enum"]) == said
+
+
+def codes(node: ast.AST) -> Iterator[str]:
+    if not isinstance(node, ast.Call):
+        return
+    name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+    if name not in RAISING:
+        return
+    for value in [*node.args, *(keyword.value for keyword in node.keywords if keyword.arg == "code")]:
+        if isinstance(value, ast.Constant) and re.fullmatch(r"[a-z]+(_[a-z]+)*", str(value.value)):
+            yield value.value
+
+
+class Page(HTMLParser):
+    """What a page refers to, and what it may not have under the node's Content-Security-Policy."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.targets: list[str] = []
+        self.inline: list[str] = []
+        self.ids: set[str] = set()
+        self._in_script = False
+        self.feed((PAGES / name).read_text())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        told = dict(attrs)
+        self._in_script = tag == "script"
+        self.targets += [value for name, value in attrs if name in ("href", "src") and value]
+        self.inline += [name for name in told if name == "style" or name.startswith("on")]
+        self.inline += [tag] if tag == "style" or (tag == "script" and "src" not in told) else []
+        self.ids.add(told.get("id") or "")
+
+    def handle_data(self, data: str) -> None:
+        self.inline += [data] if self._in_script and data.strip() else []
+
+    def handle_endtag(self, tag: str) -> None:
+        self._in_script = False
+
+
+@pytest.mark.parametrize(("name", "at"), [("index.html", "/"), ("docs.html", "/docs")])
+def test_a_page_has_nothing_inline_and_leads_to_this_node_only(name: str, at: str) -> None:
+    page = Page(name)
+    assert page.inline == []
+    served = {path for _, path in routes()} | {f"/docs/{file}" for file in DOCS_FILES}
+    for target in page.targets:
+        assert urljoin(at, target) in served or target.removeprefix("#") in page.ids, target
+
+
+def test_the_script_writes_text_only_and_asks_this_node_only() -> None:
+    script = (PAGES / "docs.js").read_text()
+    for unsafe in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "import("):
+        assert unsafe not in script
+    assert re.findall(r"fetch\((.*?)\)", script) == ['"openapi.json"']
+    assert "url(" not in (PAGES / "docs.css").read_text()
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/docs", "text/html"),
+        ("/docs/docs.js", "text/javascript"),
+        ("/docs/docs.css", "text/css"),
+        ("/openapi.json", "application/json"),
+    ],
+)
+async def test_the_pages_are_served(aiohttp_client: AiohttpClient, path: str, kind: str) -> None:
+    app = web.Application()
+    client_routes(app)
+    client = await aiohttp_client(app)
+    async with client.get(path) as answer:
+        assert (answer.status, answer.content_type) == (200, kind)
+        assert await answer.read() == (PAGES / ("docs.html" if path == "/docs" else Path(path).name)).read_bytes()
+        assert kind != "text/html" or answer.headers["Content-Security-Policy"] == POLICY
+
+
+async def test_a_browser_gets_a_page_and_ollamas_clients_their_word(aiohttp_client: AiohttpClient) -> None:
+    app = web.Application()
+    client_routes(app)
+    client = await aiohttp_client(app)
+    async with client.get("/", headers={"Accept": "text/html,*/*"}) as answer:
+        assert (answer.status, answer.content_type) == (200, "text/html")
+        assert answer.headers["Content-Security-Policy"] == POLICY
+    async with client.get("/") as answer:
+        assert await answer.text() == "Ollama is running"
+
+
+async def test_keys_are_needed_where_the_document_says(tmp_path: Path) -> None:
+    async with (
+        running_node(tmp_path, {"LLM_CHAT_URL": "eliza", "API_KEYS": "of-this-test"}) as node,
+        aiohttp.ClientSession() as session,
+    ):
+        for method, path, operation in operations():
+            url = node.url + path.replace("{id}", "eliza").replace("{file}", "docs.js").replace("{digest}", "x")
+            async with session.request(method, url) as answer:
+                needs_key = operation.get("security") != []
+                assert (answer.status == 401) is needs_key, (method, path)
+                assert needs_key is ("401" in operation["responses"]), (method, path)
+
+
+@pytest.fixture
+def strict(tmp_path: Path) -> Path:
+    """A folder with the document as it must hold with eliza alone: without what only other upstreams may answer."""
+    document = json.loads(json.dumps(DOCUMENT))
+    for found in nested(document):
+        if "200" in found:
+            found.pop("default", None)
+        found.pop("*/*", None)
+    folder = tmp_path / "schemathesis"
+    folder.mkdir()
+    (folder / "openapi.json").write_text(json.dumps(document))
+    (folder / "schemathesis.toml").write_text(SCHEMATHESIS)
+    return folder
+
+
+@pytest.mark.slow
+async def test_a_running_node_does_what_the_document_says(strict: Path, tmp_path: Path) -> None:
+    async with running_node(tmp_path, {"LLM_CHAT_URL": "eliza"}) as node:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "schemathesis.cli", "run", "openapi.json", "--url", node.url),
+            *("--seed", "1", "--max-examples", "15", "--continue-on-failure", "--no-color"),
+            cwd=strict,
+            stdout=PIPE,
+            stderr=STDOUT,
+        )
+        output, _ = await process.communicate()
+    assert process.returncode == 0, output.decode()
