@@ -17,6 +17,20 @@ EPILOG = """examples:
 Settings come from the environment and from .env in the working directory: docs/settings.md, or `masa-node run --help`.
 Exit codes: 0 fine, 1 failed, 2 usage or configuration error."""
 
+CHAT = """Talk to a model through a running node. The answer goes to standard output; who gave it, how soon, and
+what the model thinks first go to standard error.
+
+Without PROMPT, on a terminal: a prompt loop that remembers the conversation. `exit` or Ctrl-D ends it, Ctrl-C
+stops the answer only. Elsewhere the whole of standard input is the prompt."""
+CHAT_EXAMPLES = """examples:
+  masa-node chat
+  masa-node chat "why is the sky blue?"
+  masa-node chat --model qwen3:8b < question.txt > answer.txt"""
+MODELS = "List the models that can be asked for through a running node: where each is, and what it is spoken to as."
+STATUS = "Show a running node: its name and id, its upstreams and what is wrong with them, and how busy it is."
+DOCTOR = """Look at all a node needs, with or without one running: settings, folder and key, port, upstreams (each is
+asked for real), clock, open files. Exit code 0: nothing failed; 1: something did; 2: the configuration is wrong."""
+
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     arguments = parser().parse_args(argv)
@@ -40,16 +54,12 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _run(commands)
     _chat(commands)
-    for name, does in (
-        ("models", "list the models in reach, and where they are"),
-        ("status", "show how a running node is"),
+    for name, does, description in (
+        ("models", "list the models in reach, and where they are", MODELS),
+        ("status", "show how a running node is", STATUS),
     ):
-        _ask(commands, name, does)
-    doctor = commands.add_parser(
-        "doctor", help="check configuration, keys, upstreams, ports; every finding says what to do"
-    )
-    doctor.add_argument("--env-file", metavar="F", help="settings file to read instead of .env")
-    doctor.add_argument("--json", action="store_true", help="print JSON")
+        _ask(commands, name, does, description)
+    _doctor(commands)
     return top
 
 
@@ -58,7 +68,7 @@ def _run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> Non
         "run",
         help="start the node",
         description="Start the node and serve until Ctrl-C or SIGTERM, then finish running answers (30 s at most).",
-        epilog=_SettingsHelp(),
+        epilog=_SettingsHelp("%(prog)s"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     run.add_argument("--env-file", metavar="F", help="settings file to read instead of .env in the working directory")
@@ -68,28 +78,46 @@ def _chat(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     chat = commands.add_parser(
         "chat",
         help="talk to a model",
-        description="Talk to a model through a running node. Without PROMPT: `exit` or Ctrl-D ends, Ctrl-C an answer.",
+        description=CHAT,
+        epilog=CHAT_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     chat.add_argument("--model", metavar="M", help="which model (default: the first one the node lists)")
     _where(chat)
-    chat.add_argument("prompt", nargs="*", metavar="PROMPT", help="ask this and leave; without it, a prompt loop")
+    chat.add_argument(
+        "prompt", nargs="*", metavar="PROMPT", help="ask this and leave (default: standard input, or a prompt loop)"
+    )
 
 
-def _ask(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, does: str) -> None:
-    command = commands.add_parser(name, help=does)
+def _ask(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, does: str, description: str
+) -> None:
+    command = commands.add_parser(name, help=does, description=description)
     _where(command)
-    command.add_argument("--json", action="store_true", help="print the node's JSON")
+    command.add_argument("--json", action="store_true", help="print the node's own JSON")
+
+
+def _doctor(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    doctor = commands.add_parser(
+        "doctor", help="check configuration, keys, upstreams, ports; every finding says what to do", description=DOCTOR
+    )
+    doctor.add_argument(
+        "--env-file", metavar="F", help="settings file to read instead of .env in the working directory"
+    )
+    doctor.add_argument("--json", action="store_true", help="print a list of {check, status, what, remedy}")
 
 
 def _where(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--url", metavar="U", help="the node (default: HOST and PORT of the settings, else http://127.0.0.1:8080)"
     )
-    command.add_argument("--key", metavar="K", help="an API key of the node (default: the first of API_KEYS)")
+    command.add_argument(
+        "--key", metavar="K", help="an API key of the node (default: the first of API_KEYS, for a node of this machine)"
+    )
 
 
 class _SettingsHelp(str):
-    """The settings, read from config only when this help is printed."""
+    """The settings, read from config only when this help is printed: argparse then fills in `%(prog)s`."""
 
     __slots__ = ()
 

@@ -1,76 +1,57 @@
 """The start-up block: where to ask, who this node is, what it uses, what is missing and the remedy."""
 
 import sys
+from collections.abc import Iterator
 
-from config.settings import Loaded
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from config.settings import Loaded
 from masa_node.app import Node
 
-STATUS = {"up": "green", "down": "red", "refused": "red", "unknown": "yellow"}
+STYLES = {"up": "green", "down": "red", "refused": "red", "unknown": "yellow"}
 SHOWN_MODELS = 6
+
+Line = tuple[str, str, str]
+"""Label, text, style."""
 
 
 def startup_block(node: Node, loaded: Loaded, url: str) -> None:
-    console = Console(file=sys.stderr, highlight=False)
-    console.print(f"\n[bold]masa-node {node.who.version}[/]  {node.who.shown}")
-    console.print(_addresses(node, url))
-    console.print(_upstreams(node))
-    console.print(_settings(loaded))
+    console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
+    console.print(f"\n  [bold]masa-node {node.who.version}[/]  {node.who.shown}\n")
+    for label, text, style in (*_addresses(node, url), *_upstreams(node), *_settings(loaded)):
+        console.print(Text.assemble((f"  {label:<26}", "dim"), (text, style)))
     for note in loaded.gathered.notes:
         console.print(Text(f"  note: {note}", style="yellow"))
-    console.print(
-        f'\n  try it:  masa-node chat --url {url} "why is the sky blue?"     Ctrl-C stops the node\n', markup=False
-    )
+    console.print(Text(f'\n  Try it: masa-node chat --url {url} "why is the sky blue?"   Ctrl-C stops the node.\n'))
 
 
-def _addresses(node: Node, url: str) -> Table:
-    table = _table()
-    table.add_row("Ollama, Anthropic clients", url)
-    table.add_row("OpenAI clients", f"{url}/v1")
-    table.add_row("API", f"{url}/docs   models: {url}/api/v1/llm/models")
-    table.add_row("node id", node.who.id)
-    table.add_row("network", "none: this version serves this machine's own upstreams")
-    return table
+def _addresses(node: Node, url: str) -> Iterator[Line]:
+    yield "Ollama, Anthropic clients", url, "bold"
+    yield "OpenAI clients", f"{url}/v1", "bold"
+    yield "documents, models", f"{url}/docs  {url}/api/v1/llm/models", ""
+    yield "node id", node.who.id, ""
+    yield "network", "none: this version serves its own upstreams", ""
 
 
-def _upstreams(node: Node) -> Table:
-    table = _table()
+def _upstreams(node: Node) -> Iterator[Line]:
     for upstream in node.own.in_use():
-        said = Text(upstream.status, style=STATUS[upstream.status])
-        said.append(
-            f"  {_models(sorted(upstream.models))}" if upstream.status == "up" else f"  {upstream.why}", style="default"
-        )
-        table.add_row(f"upstream {upstream.name}", Text(upstream.address()), said)
+        told = _models(sorted(upstream.models)) if upstream.status == "up" else upstream.why
+        yield f"upstream {upstream.name}", f"{upstream.address()}  {upstream.status}: {told}", STYLES[upstream.status]
     if node.own.eliza():
-        table.add_row("upstream eliza", "built in", Text("a pattern program to try things with, no language model"))
+        yield "upstream eliza", "built in: a pattern program to try things with, no language model", ""
     if not any(node.own.in_use()):
-        table.add_row(
-            "",
-            "",
-            Text("no model server found: start Ollama, or set LLM_CHAT_URL, LLM_CF_URL or PROVIDERS", style="yellow"),
-        )
-    return table
+        yield "missing", "a model server: start Ollama, or set LLM_CHAT_URL, LLM_CF_URL or PROVIDERS", "yellow"
 
 
-def _settings(loaded: Loaded) -> Table:
-    table = _table()
-    table.add_row("settings file", str(loaded.gathered.env_file or "none (.env in this folder would be read)"))
+def _settings(loaded: Loaded) -> Iterator[Line]:
+    yield "settings file", str(loaded.gathered.env_file or "none (a .env in this folder would be read)"), ""
     for name, value, source in loaded.changed():
-        table.add_row(name, Text(value), Text(source, style="dim"))
-    return table
+        yield name, f"{value}  ({source})", ""
 
 
 def _models(names: list[str]) -> str:
     if not names:
-        return "no models yet"
+        return "it lists no models"
     more = f" and {len(names) - SHOWN_MODELS} more" if len(names) > SHOWN_MODELS else ""
     return ", ".join(names[:SHOWN_MODELS]) + more
-
-
-def _table() -> Table:
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", min_width=26)
-    return table
