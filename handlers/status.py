@@ -10,8 +10,12 @@ from handlers.keys import BODIES, LIFE, METRICS, OWN, TURNS, WHO
 from peers.errors import MasaError
 from peers.upstreams.upstream import Upstream
 
-PAGES = files("handlers") / "pages"
 DOCS_FILES = {"docs.js": "text/javascript", "docs.css": "text/css"}
+PAGES = {
+    name: (files("handlers") / "pages" / name).read_bytes()
+    for name in ("index.html", "docs.html", "openapi.json", *DOCS_FILES)
+}
+"""Read once, when the program is loaded: nothing is read from disk while requests are answered."""
 POLICY = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; frame-ancestors 'none'"
 NOT_PROXIED = (
     "models are managed where they live: this node never proxies pull, push, create, copy, delete or blobs; "
@@ -64,7 +68,7 @@ async def metrics(request: web.Request) -> web.Response:
 
 
 async def openapi(request: web.Request) -> web.Response:
-    return web.Response(body=(PAGES / "openapi.json").read_bytes(), content_type="application/json")
+    return web.Response(body=PAGES["openapi.json"], content_type="application/json")
 
 
 async def docs(request: web.Request) -> web.Response:
@@ -75,7 +79,7 @@ async def docs_file(request: web.Request) -> web.Response:
     kind = DOCS_FILES.get(request.match_info["file"])
     if kind is None:
         raise web.HTTPNotFound
-    return web.Response(body=(PAGES / request.match_info["file"]).read_bytes(), content_type=kind, charset="utf-8")
+    return web.Response(body=PAGES[request.match_info["file"]], content_type=kind, charset="utf-8")
 
 
 async def not_proxied(request: web.Request) -> web.Response:
@@ -101,7 +105,7 @@ def _built_in(request: web.Request) -> list[dict[str, object]]:
 
 def _page(name: str) -> web.Response:
     return web.Response(
-        body=(PAGES / name).read_bytes(),
+        body=PAGES[name],
         content_type="text/html",
         charset="utf-8",
         headers={"Content-Security-Policy": POLICY},

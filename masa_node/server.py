@@ -7,20 +7,20 @@ import asyncio
 import socket
 import struct
 from collections import Counter
-from typing import Any
+from typing import Any, cast
 
 import structlog
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
-from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from aiohttp.http_parser import RawRequestMessage
-from aiohttp.streams import StreamReader
-from aiohttp.web_protocol import RequestHandler
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
+from aiohttp.web_protocol import RequestHandler, _ErrInfo
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from handlers.keys import EXPECT, METRICS, WHO
+from handlers.keys import EXPECT, METRICS, SIGHT, WHO
 from handlers.middlewares.access import base_headers, request_id
-from handlers.middlewares.errors import error_response
+from handlers.middlewares.errors import dialect_of, error_response
 from handlers.relay import Cut
 from peers.errors import MasaError
 
@@ -30,11 +30,9 @@ HEAD_SECONDS = 10.0
 IDLE_SECONDS = 75.0
 LINGER_SECONDS = 2.0
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
-SLOW_HEAD = (
-    b"HTTP/1.1 408 Request Timeout\r\nContent-Type: application/json\r\n"
-    b"Content-Length: %d\r\nConnection: close\r\n\r\n%s"
-)
-SLOW_HEAD_BODY = b'{"error":"the request head took longer than 10 s","code":"slow_head"}'
+SPOKEN = (HttpVersion10, HttpVersion11)
+TOO_MANY = "Too many headers received"
+"""aiohttp's words: it has no exception of its own for it."""
 
 
 class NodeServer(web.Server):
@@ -84,12 +82,14 @@ class NodeServer(web.Server):
 class Connection(RequestHandler):
     """One accepted connection: 10 seconds for each request head, 75 between requests."""
 
-    __slots__ = ("_address", "_head_timer", "_heard", "_server")
+    __slots__ = ("_address", "_body", "_head_timer", "_heard", "_server")
 
     def __init__(self, server: NodeServer, **kwargs: Any) -> None:
         super().__init__(server, **kwargs)
         self._server = server
         self._address: str | None = None
+        self._body: StreamReader = EMPTY_PAYLOAD
+        """Of the request that came last."""
         self._head_timer: asyncio.TimerHandle | None = None
         self._heard = False
 
@@ -113,13 +113,44 @@ class Connection(RequestHandler):
     def data_received(self, data: bytes) -> None:
         if self._address is None:
             return
-        self._heard = True
-        seen = self._request_count
+        self._heard = self._heard or bool(data)
+        idle, seen = self._idle, self._request_count
         super().data_received(data)
         if self._request_count != seen:
             self._disarm()
-        elif self._head_timer is None and not self._request_in_progress and not self._messages:
+            self._look_at(self._request_count - seen, alone=idle)
+        elif idle and data and self._head_timer is None:
             self._arm()
+
+    @property
+    def _idle(self) -> bool:
+        """Nothing is being answered or waits to be: what comes now begins a request."""
+        return self._request_count == 0 or (self._waiter is not None and not self._waiter.done())
+
+    def _look_at(self, new: int, *, alone: bool) -> None:
+        """Judge the last `new` messages before any of them is a request.
+
+        What is no HTTP/1 is answered only when it stands alone. Behind another request the connection is closed: who
+        meant both as one would take the second answer for somebody else's.
+        """
+        for place in range(-new, 0):
+            message, body = self._messages[place]
+            if isinstance(message, RawRequestMessage) and message.version in SPOKEN:
+                self._body = body
+            elif not alone:
+                self._break_off(-place)
+                return
+            elif isinstance(message, RawRequestMessage):
+                self._messages[place] = refusal(400, "bad_request", "speak HTTP/1.1 or HTTP/1.0"), body
+            alone = False
+
+    def _break_off(self, last: int) -> None:
+        """Drop the last messages; what is being answered goes on, unless its body is not whole."""
+        for _ in range(last):
+            self._messages.pop()
+        if not self._body.is_eof():
+            self._body.set_exception(web.RequestPayloadError())
+        self.close()
 
     def _arm(self) -> None:
         self._head_timer = self._loop.call_later(HEAD_SECONDS, self._head_is_late)
@@ -131,11 +162,16 @@ class Connection(RequestHandler):
 
     def _head_is_late(self) -> None:
         self._head_timer = None
-        if self._request_in_progress or self._messages or self.transport is None:
+        if not self._idle:
             return
-        if self._heard:
-            self.transport.write(SLOW_HEAD % (len(SLOW_HEAD_BODY), SLOW_HEAD_BODY))
-        self.force_close()
+        if not self._heard:
+            self.force_close()
+            return
+        late = refusal(408, "slow_head", f"the request head took longer than {HEAD_SECONDS:g} s")
+        self._messages.append((late, EMPTY_PAYLOAD))
+        self._request_count += 1
+        if self._waiter is not None:
+            self._waiter.set_result(None)
 
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
@@ -144,16 +180,24 @@ class Connection(RequestHandler):
         if isinstance(exc, Cut) or request.writer.output_size > 0:
             self._end_unclean(request)
             raise ConnectionError("the answer broke off")
-        error = (
-            _parse_error(exc)
-            if status == 400
-            else MasaError(500, "internal", "a fault of this node; its log says where", close=True)
-        )
-        if status >= 500:
-            log.error("fault", exc_info=exc)
-        return self._refuse(error)
+        if isinstance(exc, MasaError):
+            return self._refuse(exc)
+        if isinstance(exc, HttpProcessingError):
+            return self._refuse(_parse_error(exc))
+        log.error("fault", exc_info=exc or True)
+        error = MasaError(500, "internal", "a fault of this node; its log says where", close=True)
+        if SIGHT not in request:
+            return self._refuse(error)
+        dialect = dialect_of(request.path, request.headers.get("anthropic-version"))
+        return error_response(error, dialect, request[SIGHT].id)
+
+    def log_exception(self, *args: Any, **kwargs: Any) -> None:
+        """A body that broke off while aiohttp was throwing it away is no fault."""
+        if not isinstance(kwargs.get("exc_info"), web.RequestPayloadError):
+            log.error("fault", exc_info=kwargs.get("exc_info") or True)
 
     def _refuse(self, error: MasaError) -> web.Response:
+        """Answer, log and count what never became a request."""
         app, name = self._server.app, request_id(None)
         log.info("request", request_id=name, path="unparsed", status=error.status, code=error.code, outcome="refused")
         app[METRICS].requests.labels("unparsed", str(error.status), "refused").inc()
@@ -173,8 +217,12 @@ def reset(transport: asyncio.BaseTransport) -> None:
     sock = transport.get_extra_info("socket")
     if sock is not None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
-    if isinstance(transport, asyncio.Transport):
-        transport.abort()
+    cast(asyncio.Transport, transport).abort()  # uvloop's transports are no subclass
+
+
+def refusal(status: int, code: str, text: str) -> _ErrInfo:
+    """What stands in for a message that is not to become a request: handle_error() answers it."""
+    return _ErrInfo(status, MasaError(status, code, text, close=True), "")
 
 
 def _keep_expect_apart(app: web.Application) -> Any:
@@ -188,7 +236,7 @@ def _keep_expect_apart(app: web.Application) -> Any:
         writer: AbstractStreamWriter,
         task: "asyncio.Task[None]",
     ) -> web.Request:
-        expected = message.headers.get(hdrs.EXPECT)
+        expected = ", ".join(message.headers.getall(hdrs.EXPECT)) if hdrs.EXPECT in message.headers else None
         if expected is not None:
             rest = CIMultiDict(message.headers)
             del rest[hdrs.EXPECT]
@@ -201,9 +249,11 @@ def _keep_expect_apart(app: web.Application) -> Any:
     return make
 
 
-def _parse_error(exc: BaseException | None) -> MasaError:
+def _parse_error(exc: HttpProcessingError) -> MasaError:
     if isinstance(exc, LineTooLong):
         return MasaError(431, "headers_too_large", "the request line or a header is over 8190 bytes", close=True)
+    if exc.message == TOO_MANY:
+        return MasaError(431, "headers_too_large", "the request has more than 128 headers", close=True)
     return MasaError(400, "bad_request", "this is not a valid HTTP request", close=True)
 
 

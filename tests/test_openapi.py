@@ -16,21 +16,32 @@ import aiohttp
 import jsonschema_rs
 import pytest
 from aiohttp import web
+from schemathesis.specs.openapi.definitions import OPENAPI_31_VALIDATOR
+
+from handlers.middlewares.errors import dialect_of, error_body
 from handlers.routes import client_routes
 from handlers.status import DOCS_FILES, PAGES, POLICY
 from masa_node import __version__
-from pytest_aiohttp.plugin import AiohttpClient
-from schemathesis.specs.openapi.definitions import OPENAPI_31_VALIDATOR
-
+from peers.errors import MasaError
 from tests.processes import running_node
 
 METHODS = {"GET", "PUT", "POST", "DELETE", "OPTIONS", "HEAD", "PATCH", "TRACE"}
 ROOT = Path(__file__).parent.parent
-DOCUMENT: dict[str, Any] = json.loads((PAGES / "openapi.json").read_bytes())
+DOCUMENT: dict[str, Any] = json.loads(PAGES["openapi.json"])
 
-RAISING = {"MasaError", "BadRequest", "Busy", "__init__"}
-SAID_OTHERWISE = {"busy", "slow_head"}
-"""Codes that no call spells: a default, and bytes."""
+SERVED = {
+    path: (PAGES[name], kind)
+    for path, name, kind in (
+        ("/", "index.html", "text/html"),
+        ("/docs", "docs.html", "text/html"),
+        ("/openapi.json", "openapi.json", "application/json"),
+        *((f"/docs/{name}", name, kind) for name, kind in DOCS_FILES.items()),
+    )
+}
+
+RAISING = {"MasaError", "BadRequest", "Busy", "__init__", "refusal"}
+DEFAULTS = {"busy"}
+"""Codes that no call spells."""
 
 SCHEMATHESIS = """
 [checks]
@@ -45,7 +56,7 @@ checks.positive_data_acceptance.enabled = false  # but for `model`, the body is 
 def resolved(value: dict[str, Any]) -> dict[str, Any]:
     if "$ref" not in value:
         return value
-    found: Any = DOCUMENT
+    found = DOCUMENT
     for name in value["$ref"].removeprefix("#/").split("/"):
         found = found[name]
     return found
@@ -137,7 +148,7 @@ def test_model_names_are_judged_as_the_node_judges_them(name: object, good: bool
 
 
 def test_every_error_code_is_listed_and_none_besides() -> None:
-    said = set(SAID_OTHERWISE)
+    said = set(DEFAULTS)
     for package in ("handlers", "masa_node", "peers"):
         for file in (ROOT / package).rglob("*.py"):
             said |= {code for node in ast.walk(ast.parse(file.read_text())) for code in codes(node)}
@@ -151,8 +162,24 @@ def codes(node: ast.AST) -> Iterator[str]:
     if name not in RAISING:
         return
     for value in [*node.args, *(keyword.value for keyword in node.keywords if keyword.arg == "code")]:
-        if isinstance(value, ast.Constant) and re.fullmatch(r"[a-z]+(_[a-z]+)*", str(value.value)):
-            yield value.value
+        said = value.value if isinstance(value, ast.Constant) else None
+        if isinstance(said, str) and re.fullmatch(r"[a-z]+(_[a-z]+)*", said):
+            yield said
+
+
+def test_every_error_has_the_shape_of_its_paths_dialect() -> None:
+    checked = 0
+    for _, path, operation in operations():
+        for status, found in operation["responses"].items():
+            if status < "400" or status == "default":
+                continue
+            # What fails before there is a request has the same shape on every path.
+            dialect = "any" if status == "431" else dialect_of(path)
+            body = error_body(MasaError(int(status), "busy", "words"), dialect, "id")
+            schema = resolved(found)["content"]["application/json"]["schema"]
+            jsonschema_rs.validate({**schema, "components": DOCUMENT["components"]}, body)
+            checked += 1
+    assert checked > 200
 
 
 class Page(HTMLParser):
@@ -164,7 +191,7 @@ class Page(HTMLParser):
         self.inline: list[str] = []
         self.ids: set[str] = set()
         self._in_script = False
-        self.feed((PAGES / name).read_text())
+        self.feed(PAGES[name].decode())
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         told = dict(attrs)
@@ -191,41 +218,22 @@ def test_a_page_has_nothing_inline_and_leads_to_this_node_only(name: str, at: st
 
 
 def test_the_script_writes_text_only_and_asks_this_node_only() -> None:
-    script = (PAGES / "docs.js").read_text()
+    script = PAGES["docs.js"].decode()
     for unsafe in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "import("):
         assert unsafe not in script
     assert re.findall(r"fetch\((.*?)\)", script) == ['"openapi.json"']
-    assert "url(" not in (PAGES / "docs.css").read_text()
+    assert "url(" not in PAGES["docs.css"].decode()
 
 
-@pytest.mark.parametrize(
-    ("path", "kind"),
-    [
-        ("/docs", "text/html"),
-        ("/docs/docs.js", "text/javascript"),
-        ("/docs/docs.css", "text/css"),
-        ("/openapi.json", "application/json"),
-    ],
-)
-async def test_the_pages_are_served(aiohttp_client: AiohttpClient, path: str, kind: str) -> None:
-    app = web.Application()
-    client_routes(app)
-    client = await aiohttp_client(app)
-    async with client.get(path) as answer:
-        assert (answer.status, answer.content_type) == (200, kind)
-        assert await answer.read() == (PAGES / ("docs.html" if path == "/docs" else Path(path).name)).read_bytes()
-        assert kind != "text/html" or answer.headers["Content-Security-Policy"] == POLICY
-
-
-async def test_a_browser_gets_a_page_and_ollamas_clients_their_word(aiohttp_client: AiohttpClient) -> None:
-    app = web.Application()
-    client_routes(app)
-    client = await aiohttp_client(app)
-    async with client.get("/", headers={"Accept": "text/html,*/*"}) as answer:
-        assert (answer.status, answer.content_type) == (200, "text/html")
-        assert answer.headers["Content-Security-Policy"] == POLICY
-    async with client.get("/") as answer:
-        assert await answer.text() == "Ollama is running"
+async def test_the_pages_are_served(tmp_path: Path) -> None:
+    async with running_node(tmp_path) as node, aiohttp.ClientSession() as session:
+        for path, (body, kind) in SERVED.items():
+            async with session.get(node.url + path, headers={"Accept": "text/html,*/*"}) as answer:
+                assert (answer.status, answer.content_type) == (200, kind), path
+                assert await answer.read() == body, path
+                assert kind != "text/html" or answer.headers["Content-Security-Policy"] == POLICY
+        async with session.get(node.url) as answer:
+            assert await answer.text() == "Ollama is running"
 
 
 async def test_keys_are_needed_where_the_document_says(tmp_path: Path) -> None:
@@ -235,7 +243,7 @@ async def test_keys_are_needed_where_the_document_says(tmp_path: Path) -> None:
     ):
         for method, path, operation in operations():
             url = node.url + path.replace("{id}", "eliza").replace("{file}", "docs.js").replace("{digest}", "x")
-            async with session.request(method, url) as answer:
+            async with session.request(method, url, headers={"Content-Type": "application/json"}) as answer:
                 needs_key = operation.get("security") != []
                 assert (answer.status == 401) is needs_key, (method, path)
                 assert needs_key is ("401" in operation["responses"]), (method, path)

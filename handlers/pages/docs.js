@@ -84,7 +84,7 @@ function shape(schema, indent = "") {
   if ("const" in schema) return [JSON.stringify(schema.const)];
   if (schema.enum) return [schema.enum.map((value) => JSON.stringify(value)).join(" | ")];
   if (schema.type === "array") return ["list of ", ...shape(schema.items ?? {}, indent)];
-  return [[schema.type ?? "anything"].flat().join(" | ")];
+  return [[schema.type ?? schema.examples ?? "anything"].flat().join(" | ")];
 }
 
 function fields(schema, indent) {
@@ -107,8 +107,7 @@ function shapes() {
       "details",
       { id: slug("shape", name) },
       element("summary", {}, element("h3", {}, element("code", {}, name))),
-      schema.description ? prose(schema.description) : [],
-      element("pre", {}, element("code", {}, shape(schema))),
+      element("div", {}, prose(schema.description ?? ""), element("pre", {}, element("code", {}, shape(schema)))),
     ),
   );
   return element("section", { "aria-labelledby": "shapes" }, element("h2", { id: "shapes" }, "Shapes"), all);
@@ -151,12 +150,16 @@ function operation({ path, methods, told, parameters }) {
     "details",
     { id: slug(methods[0], path) },
     element("summary", {}, head),
-    prose(told.description ?? ""),
-    any ? [] : [element("h4", {}, "Try it"), curls(path, told, parameters)],
-    parameters.length ? [element("h4", {}, "Parameters"), parameterTable(parameters)] : [],
-    told.requestBody ? body(told.requestBody) : [],
-    element("h4", {}, "Answers"),
-    answers(told.responses),
+    element(
+      "div",
+      {},
+      prose(told.description ?? ""),
+      any ? [] : [element("h4", {}, "Try it"), curls(path, told, parameters)],
+      parameters.length ? [element("h4", {}, "Parameters"), parameterTable(parameters)] : [],
+      told.requestBody ? body(told.requestBody) : [],
+      element("h4", {}, "Answers"),
+      answers(told.responses),
+    ),
   );
 }
 
@@ -187,7 +190,7 @@ function body(requestBody) {
     const whole = resolved(schema);
     return [
       element("h4", {}, "Body: ", element("code", {}, type)),
-      whole.description ? prose(whole.description) : [],
+      prose(whole.description ?? ""),
       element("pre", {}, element("code", {}, shape(whole))),
     ];
   });
@@ -199,7 +202,7 @@ function answers(responses) {
     const contents = Object.entries(response.content ?? {}).map(([type, { schema }]) =>
       element("div", {}, element("code", {}, type), schema ? [" ", shape(schema)] : []),
     );
-    return [status, prose(response.description), contents];
+    return [status, inline(response.description), contents];
   });
 }
 
@@ -207,8 +210,7 @@ function table(titles, rows, cells) {
   const head = element("tr", {}, titles.map((title) => element("th", { scope: "col" }, title)));
   const lines = rows.map((row) => {
     const [first, ...rest] = cells(row);
-    const others = rest.map((cell, nth) => element("td", nth === rest.length - 1 ? { class: "last" } : {}, cell));
-    return element("tr", {}, element("th", { scope: "row" }, first), others);
+    return element("tr", {}, element("th", { scope: "row" }, first), rest.map((cell) => element("td", {}, cell)));
   });
   return element("table", {}, element("thead", {}, head), element("tbody", {}, lines));
 }

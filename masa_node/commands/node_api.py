@@ -5,7 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import Any
@@ -13,11 +13,11 @@ from urllib.parse import SplitResult, urlsplit
 
 from config.kinds import is_loopback
 from config.settings import ConfigError, Settings, load
+from masa_node.commands.screen import printable
 
 CONNECT_SECONDS = 5.0
 LIST_SECONDS = 10.0
 PIECE = 65536
-CONTROLS = {code: "\N{REPLACEMENT CHARACTER}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"}
 
 
 class NodeError(Exception):
@@ -27,6 +27,10 @@ class NodeError(Exception):
         super().__init__(text)
         self.code = code
         """The command's exit code."""
+
+
+class Refused(NodeError):
+    """A node answered, but not with status 200; the text is its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +51,14 @@ class NodeApi:
 
         `within`: seconds the node may be silent. Raises NodeError, with the node's own text where it says one.
         """
-        connection = self._connected()
-        try:
+        with closing(self._connected()) as connection:
             connection.sock.settimeout(within)
-            response = self._response(connection, method, path, body)
-            if response.status != 200:
-                raise NodeError(self._refusal(response))
-            yield response
-        finally:
-            connection.close()
-            if connection.sock is None and "response" in locals():
-                response.close()
+            with closing(self._response(connection, method, path, body)) as response:
+                if response.headers.get("X-Masa-Node") is None:
+                    raise NodeError(f"what answers at {self.url} is not a masa-node; say where yours is with --url")
+                if response.status != 200:
+                    raise Refused(self._refusal(response))
+                yield response
 
     def _connected(self) -> HTTPConnection:
         parts = urlsplit(self.url)
@@ -76,14 +77,15 @@ class NodeApi:
             content, headers["Content-Type"] = json.dumps(body).encode(), "application/json"
         try:
             connection.request(method, urlsplit(self.url).path + path, content, headers)
-            response = connection.getresponse()
+            return connection.getresponse()
         except TimeoutError:
             raise NodeError(f"the node at {self.url} took the connection and did not answer") from None
-        except (OSError, HTTPException):
+        except OSError:
             raise NodeError(f"{self.url} took the connection and dropped it before an answer") from None
-        if response.headers.get("X-Masa-Node") is None:
-            raise NodeError(f"what answers at {self.url} is not a masa-node; say where yours is with --url")
-        return response
+        except HTTPException:
+            raise NodeError(
+                f"what answers at {self.url} does not speak HTTP; say where your node is with --url"
+            ) from None
 
     def _refusal(self, response: HTTPResponse) -> str:
         text = error_text(b"".join(pieces(response))) or f"the node at {self.url} answered {response.status}"
@@ -95,7 +97,6 @@ def with_node(arguments: argparse.Namespace, command: Callable[[NodeApi], None])
     """Run `command` on the node that the arguments and settings name. Returns the exit code."""
     try:
         command(find_node(arguments.url, arguments.key))
-        sys.stdout.flush()
     except ConfigError as error:
         print(error.report(), file=sys.stderr)
         return 2
@@ -151,11 +152,6 @@ def read_object(body: bytes) -> dict[str, Any]:
     if not told:
         raise NodeError("the node's answer is not understood; are the node and this command of one version?")
     return told
-
-
-def printable(text: object) -> str:
-    """Text from elsewhere, without what would steer a terminal."""
-    return str(text).translate(CONTROLS)
 
 
 def _object(body: bytes) -> dict[str, Any]:
