@@ -131,6 +131,13 @@ def url(text: str) -> str:
     return text
 
 
+def keyed_url(text: str) -> str:
+    """Of a place that is asked with a key of its own: user and password in the URL would be a second one."""
+    if URL(url(text)).raw_user is not None:
+        raise Wrong("has a user or password in it", "leave out what stands before the @; the key has its own setting")
+    return text
+
+
 def chat_place(text: str) -> str:
     word = text.lower()
     return word if word in ("off", "eliza") else url(text)
@@ -206,4 +213,4 @@ Models = Annotated[tuple[Annotated[str, AfterValidator(model)], ...], BeforeVali
 NodeName = Annotated[str, AfterValidator(node_name)]
 Origins = Annotated[tuple[Annotated[str, AfterValidator(origin)], ...], BeforeValidator(origins)]
 Secret = Annotated[SecretStr, AfterValidator(secret)]
-Url = Annotated[str, AfterValidator(url)]
+Url = Annotated[str, AfterValidator(keyed_url)]

@@ -70,6 +70,14 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self.handle, text.encode())
 
+    async def interrupt(self) -> None:
+        """Ctrl-C, once the process waits: a signal that comes just before a wait begins is heard only after it."""
+        stat = Path(f"/proc/{self.process.pid}/stat")
+        async with asyncio.timeout(PATIENCE):
+            while (await asyncio.to_thread(stat.read_text)).rpartition(") ")[2][0] != "S":  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.01)
+        self.type("\x03")
+
 
 @asynccontextmanager
 async def terminal(folder: Path, *arguments: str) -> AsyncIterator[Terminal]:

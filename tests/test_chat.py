@@ -166,7 +166,7 @@ async def test_the_prompt_loop_remembers_and_ctrl_c_stops_only_the_answer(
         model_server.next(Script(chunks=[line("Wait"), HANG]))
         shown.type("two\n")
         await shown.until("Wait")
-        shown.type("\x03")
+        await shown.interrupt()
         await shown.until("stopped")
         async with asyncio.timeout(PATIENCE):
             await model_server.inferences[1].abandoned.wait()
@@ -175,7 +175,7 @@ async def test_the_prompt_loop_remembers_and_ctrl_c_stops_only_the_answer(
         model_server.next(Script(before_head=[HANG]))
         shown.type("three\n")
         silent = await model_server.asked(3)
-        shown.type("\x03")
+        await shown.interrupt()
         await shown.until("stopped")
         async with asyncio.timeout(PATIENCE):
             await silent.abandoned.wait()
@@ -213,10 +213,10 @@ async def test_the_prompt_loop_goes_on_after_an_error_and_ends_by_ctrl_d(
 async def test_ctrl_c_at_the_empty_prompt_tells_how_to_end_and_then_ends(node: RunningNode, tmp_path: Path) -> None:
     async with terminal(tmp_path, "chat", "--url", node.url) as shown:
         await shown.until("> ")
-        shown.type("\x03")
+        await shown.interrupt()
         assert "Traceback" not in await shown.until("Ctrl-D or `exit` ends")
         await shown.until("> ")
-        shown.type("\x03")
+        await shown.interrupt()
         assert await ended(shown) == 0
 
 
@@ -226,7 +226,7 @@ async def test_ctrl_c_ends_a_single_question_and_the_model_stops(
     model_server.script("/api/chat", Script(chunks=[line("Wait"), HANG]))
     async with terminal(tmp_path, "chat", "--url", node.url, "hi") as shown:
         await shown.until("Wait")
-        shown.type("\x03")
+        await shown.interrupt()
         assert await ended(shown) == 130
         async with asyncio.timeout(PATIENCE):
             await model_server.inferences[0].abandoned.wait()

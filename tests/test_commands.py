@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from masa_node.commands.node_api import NodeApi, NodeError, find_node
 from masa_node.commands.status import duration
 from tests.commands import command, unused_port
-from tests.fakes import ModelServer
+from tests.fakes import DIE, JSON, ModelServer, Script
 from tests.processes import RunningNode, running_node
 
 KEY = "a-key-of-this-node"
@@ -91,6 +92,15 @@ async def test_models_are_listed(node: RunningNode, tmp_path: Path) -> None:
     assert re.fullmatch(r"ollama on attic-\w{6}", row[1])
     assert row[2:] == ["anthropic ollama openai", "8192", "yes"]
     assert "\x1b" not in table.out
+
+
+@pytest.mark.parametrize("more", [{"framing": "length", "length": 900}, {"framing": "chunked"}], ids=str)
+async def test_a_list_that_is_cut_is_not_printed(more: dict[str, Any], tmp_path: Path) -> None:
+    async with ModelServer(extra_headers={"X-Masa-Node": "abc"}) as server:
+        server.script("/api/v1/llm/models", Script(headers=JSON, chunks=[b'{"models":[]}', DIE], **more))
+        done = await command(tmp_path, "models", "--json", "--url", server.url)
+    assert (done.code, done.out) == (1, "")
+    assert done.err == "masa-node: the answer was cut off before its end\n"
 
 
 async def test_the_status_names_what_is_wrong(model_server: ModelServer, tmp_path: Path) -> None:

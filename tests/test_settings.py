@@ -47,7 +47,7 @@ WRONG = {
     "MASA_DIR": [f"~{MARK}/x", f"{MARK}\0"],
     "LLM_CHAT_URL": [*NO_URLS, f"off,http://{MARK}", f"eliza,{MARK}", f"127.0.0.1:11434/{MARK}", ","],
     "LLM_PARALLEL": [*NO_NUMBERS, "0", "1.5"],
-    "LLM_CF_URL": [*NO_URLS, f"http://a,http://{MARK} "],
+    "LLM_CF_URL": [*NO_URLS, f"http://user:{MARK}@a", f"http://a,http://{MARK} "],
     "LLM_CF_TOKEN": NO_SECRETS,
     "LLM_CF_GATEWAY_TOKEN": NO_SECRETS,
     "LLM_CF_MODELS": NO_MODELS,
