@@ -1,3 +1,3 @@
-"""masa-node: one address for language models, your own and, with peers, your community's."""
+"""masa-node: one address for language models, passed through byte for byte."""
 
 __version__ = "0.1.0"

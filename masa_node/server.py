@@ -29,6 +29,8 @@ log = structlog.get_logger(__name__)
 HEAD_SECONDS = 10.0
 IDLE_SECONDS = 75.0
 LINGER_SECONDS = 2.0
+READ_AHEAD = 16 * 1024
+"""Bytes of a body that wait for its reader before the socket is paused: over that comes one read of it at most."""
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 SPOKEN = (HttpVersion10, HttpVersion11)
 TOO_MANY = "Too many headers received"
@@ -47,6 +49,7 @@ class NodeServer(web.Server):
             access_log=None,
             keepalive_timeout=IDLE_SECONDS,
             lingering_time=LINGER_SECONDS,
+            read_bufsize=READ_AHEAD,
         )
         self.app = app
         self.most = most

@@ -29,12 +29,15 @@ async def access(request: web.Request, handler: Handler) -> web.StreamResponse:
     sight = Sight(request_id(request.headers.get("X-Request-Id")), time.monotonic())
     request[SIGHT] = sight
     structlog.contextvars.bind_contextvars(request_id=sight.id)
-    status, outcome = 499, "caller_gone"
+    status, outcome = 500, "failed"
     try:
         response = await handler(request)
         status, outcome = response.status, _outcome(response.status)
+        if isinstance(response, web.Response):
+            sight.bytes_out = response.content_length or 0
         return response
     except asyncio.CancelledError:
+        status, outcome = 499, "caller_gone"
         raise
     except ConnectionError:
         # The answer broke after its first byte: `sight.code` says why, or else the caller had left.
