@@ -26,6 +26,9 @@ VALUES = st.recursive(
 )
 BODIES = st.dictionaries(st.text().filter(lambda key: key.casefold() not in ("model", "stream")), VALUES)
 
+TEN_TIMES_50_MS = 0.5
+"""A promise of 50 ms on loopback, asserted at ten times that: test machines are noisy."""
+
 
 @pytest.fixture
 async def server():
@@ -249,7 +252,7 @@ class TestLeaving:
             if begun:
                 await wire.read_head()
             getattr(wire, leave)()
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(TEN_TIMES_50_MS):
                 await inference(server)[0].abandoned.wait()
         await until(lambda: not node.runner.node_server.busy)
         assert all(upstream.places.taken == 0 for upstream in node.node.own.upstreams)
@@ -275,5 +278,5 @@ async def test_a_slow_reader_is_back_pressured(node: Running, server: ModelServe
             before = seen.written
             await ask(node, "/api/chat", CHAT)
             await asyncio.sleep(0.05)
-        assert seen.written < 8 << 20
+        assert seen.written < 32 << 20  # the kernel buffers some on both sides of the node
         assert (await wire.read_to_end()).body == piece * 100
