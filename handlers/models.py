@@ -14,6 +14,8 @@ OLLAMA_VERSION = "0.13.3"
 """The Ollama API spoken here, told when there is no Ollama whose own version could be."""
 
 UNKNOWN_TIME = "1970-01-01T00:00:00Z"
+YEAR_10000 = 253402300800
+"""Unix seconds; no date can be written from here on."""
 
 Entry = dict[str, object]
 
@@ -24,9 +26,7 @@ async def tags(request: web.Request) -> web.Response:
 
 async def ps(request: web.Request) -> web.Response:
     """What is loaded, as each server tells it."""
-    return _json(
-        {"models": [model.entries["ps"] for model in await _served(request, "ollama") if "ps" in model.entries]}
-    )
+    return _json({"models": [model.entries["ps"] for model in await _served(request, "ollama", "ps")]})
 
 
 async def version(request: web.Request) -> web.Response:
@@ -59,13 +59,13 @@ async def all_models(request: web.Request) -> web.Response:
     return _json({"models": [_told(upstream, model, node) for upstream, model in own.models()]})
 
 
-async def _served(request: web.Request, dialect: Dialect) -> list[Model]:
-    """The models of one dialect, each name once: the first upstream's word counts."""
+async def _served(request: web.Request, dialect: Dialect, entry: str = "") -> list[Model]:
+    """The models of one dialect, of those with that entry, each name once: the first upstream's word counts."""
     own = request.app[OWN]
     await own.first_look()
     listed: dict[str, Model] = {}
     for _, model in own.models():
-        if dialect in model.dialects:
+        if dialect in model.dialects and (not entry or entry in model.entries):
             listed.setdefault(model.name, model)
     return list(listed.values())
 
@@ -117,10 +117,10 @@ def _created(model: Model) -> int:
     """Unix seconds; 0 where its server does not tell."""
     told = model.entries.get("models", {}).get("created")
     if isinstance(told, int):
-        return told
+        return told if 0 <= told < YEAR_10000 else 0
     modified = model.entries.get("tags", {}).get("modified_at")
     try:
-        return int(datetime.fromisoformat(modified).timestamp()) if isinstance(modified, str) else 0
+        return max(0, int(datetime.fromisoformat(modified).timestamp())) if isinstance(modified, str) else 0
     except (ValueError, OverflowError):
         return 0
 

@@ -21,7 +21,7 @@ def peek(body: bytes, door: Door) -> Peek:
     """
     top = _top_level(body)
     field = "name" if door.operation == "show" and "model" not in top else "model"
-    _refuse_variants(top, {field, "stream"})
+    _refuse_variants(top, {field, "model", "stream"})
     return Peek(_model(top.get(field)), _flag(top.get("stream")))
 
 
@@ -42,6 +42,9 @@ def inflate(body: bytes, encoding: str, limit: int) -> bytes:
         raise BadRequest("invalid_body", "the compressed body is broken") from None
     if len(plain) > limit:
         raise BadRequest("body_too_large", f"the body is over {limit} bytes (MAX_BODY_BYTES) when inflated", status=413)
+    # Two streams one behind the other: an upstream that reads both would see another body than we.
+    if not inflater.eof or inflater.unused_data:
+        raise BadRequest("invalid_body", "the compressed body is not whole, or more than one stream")
     return plain
 
 

@@ -1,7 +1,8 @@
 """Router: who answers a call. A pure choice, and the calls it leads to."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import structlog
 
@@ -9,6 +10,7 @@ from peers import doors
 from peers.errors import BadRequest, MasaError, ModelNotFound, UpstreamUnreachable
 from peers.upstreams.cloudflare import MODEL as CLOUDFLARE_MODEL
 from peers.upstreams.cloudflare import Cloudflare
+from peers.upstreams.ollama import ModelServer
 from peers.upstreams.own import Own
 from peers.upstreams.upstream import Upstream
 from peers.wire import Answerer, Call, Reply
@@ -56,13 +58,19 @@ class Router:
         eliza = self._own.eliza()
         if eliza is not None and eliza.serves(call):
             return [eliza]
-        return by_preference([up for up in self._own.in_use() if up.serves(call)], call)
+        only = Cloudflare if call.door is doors.CLOUDFLARE else Upstream
+        return by_preference([up for up in self._usable(call) if isinstance(up, only) and up.serves(call)], call)
 
     def _own_word(self, call: Call) -> Sequence[Answerer]:
         """A model server may know more names than it lists, and says best itself that it does not have a model."""
-        if CLOUDFLARE_MODEL.fullmatch(call.model) or self._in_other_dialects(call):
+        if CLOUDFLARE_MODEL.fullmatch(call.model) or self._other_paths(call):
             return []
-        return by_preference([server for server in self._own.model_servers() if server.speaks(call)], call)[:1]
+        servers = [up for up in self._usable(call) if isinstance(up, ModelServer) and up.speaks(call)]
+        return by_preference(servers, call)[:1]
+
+    def _usable(self, call: Call) -> Iterator[Upstream]:
+        """None that is a node; for what a node sent here, none that could be."""
+        return (up for up in self._own.in_use() if up.status != "refused" and (up.no_node or not call.hop))
 
     def _check_cloudflare(self, call: Call) -> None:
         if not CLOUDFLARE_MODEL.fullmatch(call.model):
@@ -75,31 +83,27 @@ class Router:
                 503, "no_upstream", "Cloudflare is not set up on this node: set LLM_CF_URL and LLM_CF_TOKEN"
             )
 
-    def _in_other_dialects(self, call: Call) -> list[str]:
-        wanted = {call.model, call.model + ":latest"}
-        return sorted(
-            {dialect for _, model in self._own.models() if model.name in wanted for dialect in model.dialects}
-        )
+    def _other_paths(self, call: Call) -> list[str]:
+        """Where a chat with this model would be taken: on a dialect's own paths, else on the mission's."""
+        chats = [door for door in doors.DOORS if door.operation == "chat" and door is not doors.CLOUDFLARE]
+        taken = [door for door in chats if self._serving(replace(call, door=door))]
+        return [door.path for door in taken if door.dialect != "any"] or [door.path for door in taken]
 
     def _nobody(self, call: Call) -> MasaError:
         if call.hop:
             return MasaError(
                 508, "loop", "this request came from another node, and no upstream of this one serves the model"
             )
-        others = self._in_other_dialects(call)
-        if others:
-            paths = sorted(
-                {
-                    f"{door.path} ({door.dialect})"
-                    for door in doors.DOORS
-                    if door.dialect in others and door.operation == "chat"
-                }
-            )
+        if paths := self._other_paths(call):
             return ModelNotFound(f"the model is not served on this path; ask for it at {' or '.join(paths)}")
-        if not any(self._own.in_use()):
+        asked = list(self._own.in_use())
+        if not asked:
             eliza = " The built-in program `eliza` answers meanwhile." if self._own.eliza() else ""
             return MasaError(503, "no_upstream", f"this node has no model of its own yet. {START_ONE}{eliza}")
-        return ModelNotFound(f"no upstream of this node serves the model. {self._nearest(call.model)}")
+        down = [upstream.why for upstream in asked if upstream.status != "up"]
+        if len(down) == len(asked):
+            return MasaError(503, "no_upstream", f"no upstream of this node can be asked: {' '.join(down)}")
+        return ModelNotFound(" ".join(["no upstream of this node serves the model.", self._nearest(call.model), *down]))
 
     def _nearest(self, name: str) -> str:
         where = {model.name: upstream for upstream, model in self._own.models()}
@@ -108,9 +112,9 @@ class Router:
             return (
                 "Nearest: "
                 + ", ".join(f"{name} ({where[name]})" for name in near)
-                + "; GET /api/v1/llm/models lists all"
+                + "; GET /api/v1/llm/models lists all."
             )
-        return "GET /api/v1/llm/models lists those that can be asked for"
+        return "GET /api/v1/llm/models lists those that can be asked for."
 
 
 async def first_to_take(serving: Sequence[Answerer], call: Call) -> Reply:

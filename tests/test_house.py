@@ -31,7 +31,6 @@ IMPURE_MODULES = {"aiohttp", "asyncio", "random", "socket", "time"}
 MAY_SPAWN = {
     "config/settings.py",  # its gather() reads the environment
     "masa_node/loops.py",
-    "peers/upstreams/ollama.py",  # two lists of one server asked for at once, for as long as one refresh
     "peers/upstreams/own.py",  # all servers asked at once, for as long as one call
 }
 SPAWNERS = {"TaskGroup", "create_task", "ensure_future", "gather", "run_coroutine_threadsafe"}

@@ -77,7 +77,7 @@ class Link:
             timeout=timeout,
             allow_redirects=False,
         ) as response:
-            content = await response.content.read(limit)
+            content = await read_whole(response.content, limit)
             return Fetched(response.status, {name.lower(): value for name, value in response.headers.items()}, content)
 
     async def _send(self, call: Call, url: URL, place: Place, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
@@ -159,6 +159,16 @@ async def open_link(silence: float) -> AsyncIterator[Link]:
         yield Link(session)
 
 
+async def read_whole(content: aiohttp.StreamReader, limit: int) -> bytes:
+    """All of a body, but not much more than `limit` bytes: its read() returns what has come so far."""
+    body = bytearray()
+    async for part in content.iter_any():
+        body += part
+        if len(body) > limit:
+            break
+    return bytes(body)
+
+
 def also(first: Callable[[], None], then: Callable[[], None]) -> Callable[[], None]:
     """Both, in this order."""
 
@@ -180,6 +190,8 @@ def _own(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def _crossing(response: aiohttp.ClientResponse, place: Place) -> dict[str, str]:
+    if response.status < 200:
+        raise UpstreamBroken(f"{place.name} answered {response.status}, which is no answer. {place.remedy}")
     if 300 <= response.status < 400:
         raise UpstreamBroken(f"{place.name} answered with a redirect, which is not followed. {place.remedy}")
     if "X-Masa-Node" in response.headers:

@@ -1,6 +1,5 @@
 """An own model server: Ollama, llama.cpp, vLLM, LM Studio … It is asked its dialects, and gets only those."""
 
-import asyncio
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,15 +8,21 @@ import aiohttp
 import msgspec
 from yarl import URL
 
+from config.kinds import masked_url
 from peers.upstreams.link import Fetched, Link, Place
-from peers.upstreams.upstream import Upstream
+from peers.upstreams.upstream import Upstream, with_query
 from peers.wire import Call, Dialect, Model
 
 PROBE_SECONDS = 3.0
 LOOK_WHEN_UP = 15.0
 LOOK_WHEN_DOWN = 3.0
-CHAT_ENDS = {"/api/chat": "ollama", "/v1/chat/completions": "openai", "/v1/messages": "anthropic"}
-OTHER_CHAT_ENDS = ("/v1/api/chat", "/api/v1/chat", "/chat", "/chat/completions", "/completions", "/api/generate")
+CHATS: Mapping[Dialect, str] = {"ollama": "/api/chat", "openai": "/v1/chat/completions", "anthropic": "/v1/messages"}
+"""Each dialect's chat path, in the order in which the mission's doors prefer them."""
+CHAT_ENDS: Mapping[str, Dialect | None] = {path: dialect for dialect, path in CHATS.items()} | {
+    "/chat/completions": "openai",
+    **dict.fromkeys(("/v1/api/chat", "/api/v1/chat", "/chat", "/v1/completions", "/completions", "/api/generate")),
+}
+"""How full chat URLs end; None: what they speak is the caller's business."""
 Entry = dict[str, object]
 
 
@@ -28,27 +33,26 @@ class Address:
     base: str
     """Without a final slash; dialect paths are appended."""
     chat: str | None = None
-    """A full chat URL, used as written: by the mission's doors, and by the dialect path it ends in."""
+    """A full chat URL, used as written: by the mission's doors, and by the chat path of its dialect."""
+    dialect: Dialect | None = None
+    """Of the full chat URL."""
     authorization: str | None = None
 
     @classmethod
     def parse(cls, text: str) -> "Address":
         """A base (`http://host:11434`, also with `/v1` or `/api` at its end) or a full chat URL."""
-        url = URL(text.rstrip("/") if not URL(text).query_string else text, encoded=True)
+        url = URL(text, encoded=True)
         authorization = None
         if url.raw_user is not None:
             pair = f"{url.user or ''}:{url.password or ''}".encode()
             authorization = "Basic " + base64.b64encode(pair).decode()
             url = url.with_user(None)
-        whole = str(url).rstrip("/")
-        path = url.raw_path
-        for end in sorted((*CHAT_ENDS, *OTHER_CHAT_ENDS), key=len, reverse=True):
+        path = url.raw_path.rstrip("/")
+        for end in sorted(CHAT_ENDS, key=len, reverse=True):
             if path.endswith(end):
-                base = str(url.with_path(path.removesuffix(end), encoded=True).with_query(None)).rstrip("/")
-                return cls(base, whole, authorization)
-        for end in ("/v1", "/api"):
-            whole = whole.removesuffix(end)
-        return cls(whole, None, authorization)
+                return cls(_base(url, path.removesuffix(end)), str(url), CHAT_ENDS[end], authorization)
+        end = next((end for end in ("/v1", "/api") if path.endswith(end)), "")
+        return cls(_base(url, path.removesuffix(end)), authorization=authorization)
 
 
 class ModelServer(Upstream):
@@ -63,6 +67,7 @@ class ModelServer(Upstream):
         super().__init__(link, Place(name, "local:ollama", "ollama", remedy), parallel=parallel, found=found)
         self.at = address
         self.dialects: frozenset[Dialect] = frozenset()
+        """None of them: it has never answered, or only its full chat URL is known."""
         self.version: str | None = None
         """Of Ollama, where it is one."""
 
@@ -73,82 +78,90 @@ class ModelServer(Upstream):
         return known
 
     def speaks(self, call: Call) -> bool:
-        return call.door.dialect == "any" or call.door.dialect in self.dialects
+        """It may know the call's dialect."""
+        return call.door.dialect == "any" or call.door.dialect in self.dialects or not self.dialects
 
     def target(self, call: Call) -> str:
-        query = f"?{call.query}" if call.query else ""
-        if call.door.dialect != "any":
-            if self.at.chat and self.at.chat.partition("?")[0].endswith(call.door.path) and call.door.path in CHAT_ENDS:
-                return self.at.chat
-            return self.at.base + call.door.path + query
-        return self.at.chat or self.at.base + self._chat_path()
+        mission = call.door.dialect == "any"
+        if self.at.chat and (mission or (self.at.dialect and call.door.path == CHATS[self.at.dialect])):
+            return with_query(self.at.chat, call)
+        return with_query(self.at.base + (self._chat_path() if mission else call.door.path), call)
 
     def credentials(self, call: Call) -> Mapping[str, str]:
-        return {"authorization": self.at.authorization} if self.at.authorization else {}
+        return self._own()
 
     def address(self) -> str:
-        return self.at.chat or self.at.base
+        return masked_url(self.at.chat or self.at.base)
 
     async def refresh(self) -> float:
         try:
             await self._look()
         except (TimeoutError, OSError, aiohttp.ClientError) as error:
-            slow = isinstance(error, TimeoutError)
-            self.fell(
-                f"{self.name} {'did not answer in time' if slow else 'refused the connection'}. {self.place.remedy}"
-            )
-            return LOOK_WHEN_DOWN
-        return LOOK_WHEN_UP
+            self.fell(f"{self.name} {_failed(error)}. {self.place.remedy}")
+        return LOOK_WHEN_DOWN if self.status == "down" else LOOK_WHEN_UP
 
     async def _look(self) -> None:
-        version, listed = await asyncio.gather(self._get("/api/version"), self._get("/v1/models"))
-        if "x-masa-node" in version.headers or "x-masa-node" in listed.headers:
-            self.models = {}
-            self.fell(
-                f"{self.name} is a masa-node, and a node is never an upstream: point LLM_CHAT_URL at a model server",
-                "refused",
-            )
+        version, listed = await self._get("/api/version"), await self._get("/v1/models")
+        self.no_node = "x-masa-node" not in {**version.headers, **listed.headers}
+        if not self.no_node:
+            self.refuse()
             return
-        self.version = _version(version)
-        openai_entries = _list(listed, "data")
-        if self.status != "up":
-            self.dialects = await self._dialects(openai_entries is not None)
-        if self.version is not None:
-            tags, loaded = await asyncio.gather(self._get("/api/tags"), self._get("/api/ps"))
-            self.models = _ollama_models(
-                _list(tags, "models") or [], _list(loaded, "models"), openai_entries or [], self.dialects
-            )
-        else:
-            self.models = _openai_models(openai_entries or [], self.dialects)
+        self.version, entries = _version(version), _list(listed, "data")
+        await self._learn_dialects(openai=entries is not None)
+        if not self.dialects and self.at.chat is None:
+            answered = f"GET /api/version with {version.status} and GET /v1/models with {listed.status}"
+            self.fell(f"{self.name} answers {answered}, but not as a model server does. {self.place.remedy}")
+            return
+        models = await self._models(entries)
+        if models is not None:
+            self.models = models
         self.rose()
 
-    async def _dialects(self, openai: bool) -> frozenset[Dialect]:
-        spoken: set[Dialect] = set()
-        if self.version is not None:
-            spoken.add("ollama")
-        if openai:
-            spoken.add("openai")
+    async def _learn_dialects(self, *, openai: bool) -> None:
+        """Whether it speaks Anthropic's is asked only when the rest has changed: some servers log each try."""
+        spoken: set[Dialect] = {self.at.dialect} if self.at.dialect else set()
+        spoken |= {"ollama"} if self.version is not None else set()
+        spoken |= {"openai"} if openai else set()
+        if self.status == "up" and spoken == self.dialects - ({"anthropic"} - spoken):
+            return
         # An empty object starts no work anywhere, and only a server that has the route finds fault with it.
-        messages = await self._get("/v1/messages", body=b"{}")
-        if messages.status in (400, 401, 403, 422) or (
-            messages.status >= 500 and b'"error"' in messages.body and openai
-        ):
+        found = await self._get("/v1/messages", body=b"{}")
+        locked, broken = found.status in (401, 403), found.status >= 500 and b'"error"' in found.body
+        # Who answers nothing but this so, answers everything so.
+        if found.status in (400, 422) or (spoken and (locked or broken)):
             spoken.add("anthropic")
-        if self.at.chat is not None:
-            spoken |= {dialect for end, dialect in CHAT_ENDS.items() if self.at.chat.endswith(end)}  # type: ignore[misc]
-        return frozenset(spoken)
+        self.dialects = frozenset(spoken)
+
+    async def _models(self, entries: list[Entry] | None) -> dict[str, Model] | None:
+        """None: its lists cannot be read, and what it last said counts."""
+        if self.version is None:
+            return None if entries is None else _openai_models(entries, self.dialects)
+        tags, loaded = _list(await self._get("/api/tags"), "models"), _list(await self._get("/api/ps"), "models")
+        return None if tags is None else _ollama_models(tags, loaded, entries or [], self.dialects)
 
     async def _get(self, path: str, body: bytes | None = None) -> Fetched:
-        own = {"authorization": self.at.authorization} if self.at.authorization else {}
-        headers = own if body is None else {**own, "content-type": "application/json"}
-        return await self.link.fetch(
-            "GET" if body is None else "POST", self.at.base + path, headers=headers, body=body, within=PROBE_SECONDS
-        )
+        method, headers = "GET", self._own()
+        if body is not None:
+            method, headers = "POST", headers | {"content-type": "application/json"}
+        return await self.link.fetch(method, self.at.base + path, headers=headers, body=body, within=PROBE_SECONDS)
+
+    def _own(self) -> dict[str, str]:
+        return {"authorization": self.at.authorization} if self.at.authorization else {}
 
     def _chat_path(self) -> str:
-        if "ollama" in self.dialects or not self.dialects:
-            return "/api/chat"
-        return "/v1/chat/completions" if "openai" in self.dialects else "/v1/messages"
+        return next((path for dialect, path in CHATS.items() if dialect in self.dialects), CHATS["ollama"])
+
+
+def _base(url: URL, path: str) -> str:
+    return str(url.with_path(path, encoded=True)).rstrip("/")
+
+
+def _failed(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "did not answer in time"
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "has a host name that leads nowhere"
+    return "refused the connection" if isinstance(error, aiohttp.ClientConnectorError) else "dropped the connection"
 
 
 def _json(fetched: Fetched) -> Entry:

@@ -85,13 +85,17 @@ class Own:
             self._first_look.set()
 
     async def look_again(self) -> None:
-        """Nobody is known to serve the model asked for: ask the model servers anew, without waiting for a slow one."""
+        """Nobody is known to serve the model asked for: ask the model servers anew, without waiting for a slow one.
+
+        Those looked for but not found are asked too: one may have been started a moment ago.
+        """
         if self._clock() - self._looked_at < MISS_PAUSE:
             return
         self._looked_at = self._clock()
         try:
             async with asyncio.timeout(MISS_SECONDS), asyncio.TaskGroup() as group:
-                for server in self.model_servers():
-                    group.create_task(server.refresh(), name=f"look:{server.name}")
+                for upstream in self.upstreams:
+                    if isinstance(upstream, ModelServer):
+                        group.create_task(upstream.refresh(), name=f"look:{upstream.name}")
         except TimeoutError:
             return

@@ -1,9 +1,11 @@
 """Upstream: a model API this node may use itself, with what it serves, whether it answers, and how busy it is."""
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Literal
 
+import aiohttp
 import structlog
 
 from peers.errors import UpstreamUnreachable
@@ -11,6 +13,10 @@ from peers.upstreams.link import Link, Place, also
 from peers.wire import Call, Model, Reply
 
 log = structlog.get_logger(__name__)
+
+LIST_SECONDS = 5.0
+LOOK_SECONDS = 30.0
+"""Between two looks at a hosted service; its list is asked for less often."""
 
 Status = Literal["unknown", "up", "down", "refused"]
 """`refused`: it answers, and may not be used (it is a node itself)."""
@@ -56,6 +62,8 @@ class Upstream(ABC):
         self.status: Status = "unknown"
         self.why = "not asked yet"
         """In words, with the remedy, while it is not up."""
+        self.no_node = False
+        """It has answered, and not as a node does: what another node sent here may go to it."""
 
     @property
     def name(self) -> str:
@@ -85,6 +93,9 @@ class Upstream(ABC):
             release()
             raise
         reply.on_close = also(reply.on_close, release)
+        self.no_node = True
+        if self.status == "down" and self.models:
+            self.rose()
         return reply
 
     def rose(self) -> None:
@@ -96,6 +107,13 @@ class Upstream(ABC):
         if self.status != status and not (self.found and self.status == "unknown"):
             log.warning("upstream_" + status, upstream=self.name, reason=why)
         self.status, self.why = status, why
+
+    def refuse(self) -> None:
+        """It is a node itself, and two nodes must never pass a request in a circle."""
+        self.models = {}
+        self.fell(
+            f"{self.name} is a masa-node, and a node is never an upstream: name what serves the models", "refused"
+        )
 
     @abstractmethod
     def target(self, call: Call) -> str:
@@ -112,3 +130,58 @@ class Upstream(ABC):
     @abstractmethod
     def address(self) -> str:
         """Where it is, without secrets, for the operator's eyes."""
+
+
+class Hosted(Upstream):
+    """A service on the internet. Its list of models seldom changes; that it was out of reach is soon over.
+
+    `list_url` is None where the operator's word is all there is; `keep`: seconds for which a list counts as fresh.
+    """
+
+    def __init__(self, link: Link, place: Place, *, list_url: str | None, keep: float) -> None:
+        super().__init__(link, place)
+        self._list_url = list_url
+        self._keep = keep
+        self._stale_at = 0.0
+
+    async def refresh(self) -> float:
+        now = asyncio.get_running_loop().time()
+        if self._list_url is None:
+            self.rose()
+        elif self.status != "up" or now >= self._stale_at:
+            await self._look(self._list_url)
+            self._stale_at = now + self._keep
+        return LOOK_SECONDS
+
+    async def _look(self, url: str) -> None:
+        try:
+            fetched = await self.link.fetch("GET", url, headers=self.list_headers(), within=LIST_SECONDS)
+        except (TimeoutError, OSError, aiohttp.ClientError):
+            self.fell(f"{self.name} could not be reached. {self.place.remedy}")
+            return
+        self.no_node = "x-masa-node" not in fetched.headers
+        if not self.no_node:
+            self.refuse()
+        elif fetched.status in (401, 403):
+            self.fell(f"{self.name} refused the key ({fetched.status}). {self.place.remedy}")
+        elif fetched.status != 200:
+            self.fell(f"{self.name} answered {fetched.status} when asked for its models. {self.place.remedy}")
+        else:
+            models = self.listed(fetched.body)
+            self.models = self.models if models is None else models
+            self.rose()
+
+    @abstractmethod
+    def list_headers(self) -> Mapping[str, str]:
+        """What its list is asked for with."""
+
+    @abstractmethod
+    def listed(self, body: bytes) -> Mapping[str, Model] | None:
+        """The models of its list; None: it cannot be read, and what was last said counts."""
+
+
+def with_query(url: str, call: Call) -> str:
+    """The query of a dialect path crosses. The mission's doors lead to a URL that is the operator's alone."""
+    if not call.query or call.door.dialect == "any":
+        return url
+    return f"{url}{'&' if '?' in url else '?'}{call.query}"
