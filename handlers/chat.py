@@ -2,7 +2,7 @@
 
 import asyncio
 
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion10, hdrs, web
 
 from handlers.admission import Lease
 from handlers.keys import BODIES, EXPECT, ROUTER, SETTINGS, SIGHT, TURNS
@@ -55,8 +55,9 @@ async def read_call(request: web.Request, lease: Lease) -> Call:
 async def read_body(request: web.Request, lease: Lease) -> bytes:
     """The whole body, as it came. At least 10 KiB in each 10 seconds, or all of it (SECURITY C-21)."""
     limit = request.app[SETTINGS].max_body_bytes
-    if EXPECT in request:
+    if EXPECT in request and request.version != HttpVersion10:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # the answer has not begun
     loop = asyncio.get_running_loop()
     parts: list[bytes] = []
     size = mark = 0
@@ -101,6 +102,8 @@ def caller(request: web.Request) -> str:
 
 async def _peek(request: web.Request, body: bytes, door: Door) -> Peek:
     encoding = request.headers.get(hdrs.CONTENT_ENCODING, "")
-    if encoding:
-        body = await asyncio.to_thread(inflate, body, encoding, request.app[SETTINGS].max_body_bytes)
-    return peek(body, door)
+    if not encoding:
+        return peek(body, door)
+    limit = request.app[SETTINGS].max_body_bytes
+    # As one step in its thread, so that no more plain copies are held than there are threads.
+    return await asyncio.to_thread(lambda: peek(inflate(body, encoding, limit), door))

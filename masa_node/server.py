@@ -21,7 +21,6 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from handlers.keys import EXPECT, METRICS, SIGHT, WHO
 from handlers.middlewares.access import base_headers, request_id
 from handlers.middlewares.errors import dialect_of, error_response
-from handlers.relay import Cut
 from peers.errors import MasaError
 
 log = structlog.get_logger(__name__)
@@ -165,7 +164,7 @@ class Connection(RequestHandler):
 
     def _head_is_late(self) -> None:
         self._head_timer = None
-        if not self._idle:
+        if self._force_close or not self._idle:
             return
         if not self._heard:
             self.force_close()
@@ -179,15 +178,16 @@ class Connection(RequestHandler):
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
-        """What no handler answered: a head that cannot be parsed, or a fault of ours. Nothing is reflected."""
-        if isinstance(exc, Cut) or request.writer.output_size > 0:
+        """What no handler answered: what never was a request, or a fault of ours. Nothing is reflected."""
+        begun = request.writer.output_size > 0
+        if isinstance(exc, MasaError | HttpProcessingError) and not begun:
+            return self._refuse(exc if isinstance(exc, MasaError) else _parse_error(exc))
+        gone = isinstance(exc, ConnectionError)  # relay's Cut, or the caller has left
+        if not gone:
+            log.error("fault", exc_info=exc or True)
+        if gone or begun:
             self._end_unclean(request)
             raise ConnectionError("the answer broke off")
-        if isinstance(exc, MasaError):
-            return self._refuse(exc)
-        if isinstance(exc, HttpProcessingError):
-            return self._refuse(_parse_error(exc))
-        log.error("fault", exc_info=exc or True)
         error = MasaError(500, "internal", "a fault of this node; its log says where", close=True)
         if SIGHT not in request:
             return self._refuse(error)

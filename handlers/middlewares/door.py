@@ -4,7 +4,6 @@
 import ipaddress
 import re
 import socket
-from urllib.parse import urlsplit
 
 from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 from aiohttp.typedefs import Handler, Middleware
@@ -14,8 +13,12 @@ from handlers.keys import EXPECT, LIFE, ORIGIN
 from peers.doors import BY_PATH
 from peers.errors import BadRequest, Busy, MasaError
 
-HOST = re.compile(r"[A-Za-z0-9.\-:\[\]]{1,255}", re.ASCII)
+HOST = re.compile(r"(?=.{1,255}\Z)([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{0,5})?", re.ASCII)
 VALUE = re.compile(r"[\t\x20-\x7e]*", re.ASCII)
+TARGET = re.compile(r"(?:https?://(?P<authority>[^/?]*))?[\x21\x22\x24-\x7e]*", re.ASCII)
+"""Printable, without a fragment; in full only for HTTP."""
+ORIGIN_FORM = re.compile(r"([a-z][a-z0-9+.-]*)://([^/?#@\\:\[\]]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", re.ASCII)
+NAMES = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~, -]{1,1024}", re.ASCII)
 BROWSER = ("Origin", "Referer", "Sec-Fetch-Site", "Sec-Fetch-Mode", "Sec-Fetch-Dest", "Sec-Fetch-User")
 ALWAYS = ("localhost", "host.docker.internal", "host.containers.internal")
 PREFLIGHT = {
@@ -50,8 +53,6 @@ def door(settings: Settings) -> Middleware:
 
 def check_head(request: web.Request) -> None:
     """What aiohttp lets pass and RFC 9112 does not. Raises MasaError, and the connection is closed."""
-    if request.version not in (HttpVersion10, HttpVersion11):
-        raise MasaError(400, "bad_request", "speak HTTP/1.1 or HTTP/1.0", close=True)
     for _, value in request.raw_headers:
         if not VALUE.fullmatch(value.decode("latin-1")):
             raise MasaError(400, "bad_request", "a header has a byte outside printable ASCII", close=True)
@@ -60,12 +61,15 @@ def check_head(request: web.Request) -> None:
         raise MasaError(
             400, "bad_request", "Transfer-Encoding may only be `chunked`, and only with HTTP/1.1", close=True
         )
-    if "#" in request.raw_path:
-        raise MasaError(400, "bad_request", "a request target has no fragment", close=True)
+    target = TARGET.fullmatch(request.raw_path)
+    if target is None:
+        raise MasaError(
+            400, "bad_request", "the request target is not printable ASCII, or it has a fragment", close=True
+        )
     host = request.headers.get(hdrs.HOST)
     if (host is None and request.version == HttpVersion11) or (host is not None and not HOST.fullmatch(host)):
         raise MasaError(400, "bad_request", "Host is missing or not a host name", close=True)
-    if not request.raw_path.startswith(("/", "*")) and urlsplit(request.raw_path).netloc != (host or ""):
+    if not request.raw_path.startswith(("/", "*")) and (host is None or target["authority"] != host):
         raise MasaError(400, "bad_request", "the authority of the request target and Host differ", close=True)
     if EXPECT in request and request[EXPECT].lower() != "100-continue":
         raise MasaError(417, "expectation_failed", "the only expectation met here is `100-continue`", close=True)
@@ -103,9 +107,8 @@ def check_origin(request: web.Request, allowed: tuple[str, ...]) -> str | None:
     """The Origin, where there is one and it may ask. Raises MasaError 403 `bad_origin`."""
     origin = request.headers.get(hdrs.ORIGIN)
     if origin is not None:
-        if len(request.headers.getall(hdrs.ORIGIN)) == 1 and (
-            origin == f"http://{request.host}" or origin_allowed(origin, allowed)
-        ):
+        own = f"http://{request.headers.get(hdrs.HOST)}"
+        if len(request.headers.getall(hdrs.ORIGIN)) == 1 and (origin == own or origin_allowed(origin, allowed)):
             return origin
         raise MasaError(
             403,
@@ -120,11 +123,10 @@ def check_origin(request: web.Request, allowed: tuple[str, ...]) -> str | None:
 
 def origin_allowed(origin: str, allowed: tuple[str, ...]) -> bool:
     """Scheme, host and port compared exactly, but for entries that end in `:*` (any port) or `://*` (any host)."""
-    scheme, found, rest = origin.partition("://")
-    if not found:
+    parts = ORIGIN_FORM.fullmatch(origin)
+    if parts is None:
         return False
-    host = rest[: rest.index("]") + 1] if rest.startswith("[") and "]" in rest else rest.partition(":")[0]
-    return any(entry in (origin, f"{scheme}://{host}:*", f"{scheme}://*") for entry in allowed)
+    return any(entry in (origin, f"{parts[1]}://{parts[2]}:*", f"{parts[1]}://*") for entry in allowed)
 
 
 def check_content_type(request: web.Request) -> None:
@@ -143,8 +145,9 @@ def check_content_type(request: web.Request) -> None:
 
 def preflight(request: web.Request) -> web.Response:
     """What an allowed page may send: any header, since clients' libraries add their own."""
-    asked = request.headers.get("Access-Control-Request-Headers", "Content-Type")
-    return web.Response(status=204, headers={**PREFLIGHT, "Access-Control-Allow-Headers": asked})
+    asked = request.headers.get("Access-Control-Request-Headers", "")
+    names = asked if NAMES.fullmatch(asked) else "Content-Type"
+    return web.Response(status=204, headers={**PREFLIGHT, "Access-Control-Allow-Headers": names})
 
 
 def _is_address(name: str) -> bool:

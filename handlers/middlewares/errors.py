@@ -64,7 +64,8 @@ def dialect_of(path: str, anthropic_version: str | None = None) -> Dialect:
 
 def _unrouted(request: web.Request, error: MasaError, found: web.HTTPException) -> web.Response:
     request[SIGHT].code = error.code
-    response = error_response(error, dialect_of(request.path), request[SIGHT].id)
+    dialect = dialect_of(request.path, request.headers.get("anthropic-version"))
+    response = error_response(error, dialect, request[SIGHT].id)
     if "Allow" in found.headers:
         response.headers["Allow"] = found.headers["Allow"]
     return response
