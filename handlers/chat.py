@@ -53,7 +53,7 @@ async def read_call(request: web.Request, lease: Lease) -> Call:
 
 
 async def read_body(request: web.Request, lease: Lease) -> bytes:
-    """The whole body, as it came. At least 10 KiB in each 10 seconds, or all of it (SECURITY C-21)."""
+    """The whole body, as it came. At least 10 KiB in each 10 seconds, or all of it (docs/security.md C-21)."""
     limit = request.app[SETTINGS].max_body_bytes
     if EXPECT in request and request.version != HttpVersion10:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")

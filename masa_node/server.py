@@ -1,6 +1,7 @@
-"""The HTTP server's shell: deadlines, connection caps, and errors before there is a request (SECURITY C-20 … C-23).
+"""The HTTP server's shell: deadlines, connection caps, and errors before there is a request.
 
-The only file that touches aiohttp's inside; tests/test_server.py holds each trick against the installed release.
+docs/security.md C-20 … C-23. The only file that touches aiohttp's inside; tests/test_server.py holds each trick
+against the installed release.
 """
 
 import asyncio

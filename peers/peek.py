@@ -1,4 +1,4 @@
-"""peek(): what routing must know of a body, without changing a byte of it (SECURITY C-18). Pure."""
+"""peek(): what routing must know of a body, without changing a byte of it (docs/security.md C-18). Pure."""
 
 import re
 import zlib

@@ -43,7 +43,7 @@ class Call:
     stream: bool
     body: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
-    """The caller's headers that may cross (SECURITY C-15), names in lower case."""
+    """The caller's headers that may cross (docs/security.md C-15), names in lower case."""
     query: str = ""
     """The raw query string, without its question mark."""
     hop: bool = False

@@ -14,6 +14,15 @@ JSON = "Content-Type: application/json"
 CHUNKED = "Transfer-Encoding: chunked"
 END = "0\r\n\r\n"
 
+TOKENS = (
+    b"\r\n", b"\r\n\r\n", b"\n", b"\r", b"\0", b" ", b"\t", b"\x0b", b":", b",", b";", b"#", b"?", b"%00", b"/../",
+    b"//", b"\xff", b"\xc5\xbf", b"\xe2\x84\xaa", b"\xef\xbb\xbf", b"-1", b"0x", b"ffffffffffffffff", b"9" * 20,
+    b"HTTP/2.0", b"Transfer-Encoding: chunked\r\n", b"Transfer-Encoding: identity\r\n", b"Content-Length: 0\r\n",
+    b"Content-Length: 7\r\n", b"Expect: 100-continue\r\n", b"Expect: \xff\r\n", b"Host: evil.example\r\n",
+    b"Origin: null\r\n", b"Content-Encoding: gzip\r\n", b"Connection: upgrade\r\nUpgrade: websocket\r\n",
+    b"Connection: keep-alive\r\n", b"0\r\n\r\n", b"[" * 2000, b"X" * 9000, b"X: y\r\n" * 130,
+)  # fmt: skip
+
 
 class Case(NamedTuple):
     name: str
@@ -31,7 +40,6 @@ def lines(port: int) -> Iterator[Case]:
     host = f"Host: 127.0.0.1:{port}"
     for name, start in {
         "no version": "GET /api/tags",
-        "two blanks": "GET  /api/tags HTTP/1.1",
         "a tab": "GET\t/api/tags HTTP/1.1",
         "a leading blank": " GET /api/tags HTTP/1.1",
         "HTTP/0.9": "GET /api/tags HTTP/0.9",
@@ -180,6 +188,57 @@ def rest(port: int) -> Iterator[Case]:
     yield Case("a target too long", request(f"GET /{'x' * 9000} HTTP/1.1", host), 431)
     yield Case("TLS", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + CANARY.encode() + b"\r\n\r\n")
     yield Case("an answer", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nSet-Cookie: " + CANARY.encode() + b"\r\n\r\n")
+
+
+def mutations(port: int, seed: int, count: int) -> Iterator[bytes]:
+    """Good requests with one to three faults each."""
+    rng = random.Random(seed)
+    good = good_requests(port)
+    for _ in range(count):
+        data = rng.choice(good)
+        for _ in range(rng.randint(1, 3)):
+            data = mutated(data, rng)
+        yield data
+
+
+def good_requests(port: int) -> list[bytes]:
+    host, body = f"Host: 127.0.0.1:{port}", f'{{"model":"llama3","messages":[{{"role":"user","content":"{CANARY}"}}]}}'
+    length, chunked = f"Content-Length: {len(body)}", f"{len(body):x};x\r\n{body}\r\n0\r\nX-A: b\r\n\r\n"
+    asking = "Access-Control-Request-Method: POST", "Access-Control-Request-Headers: x-custom"
+    return [
+        request("POST /api/chat HTTP/1.1", host, JSON, length, "X-Request-Id: one", body=body),
+        request(f"POST /api/chat?key={CANARY} HTTP/1.1", host, JSON, length, "Accept-Encoding: gzip", body=body),
+        request("POST /v1/messages HTTP/1.1", host, JSON, length, "Expect: 100-continue", body=body),
+        request("POST /v1/api/chat HTTP/1.0", host, JSON, length, "Connection: keep-alive", body=body),
+        request("POST /api/pull HTTP/1.1", host, JSON, length, body=body),
+        request("POST /v1/chat/completions HTTP/1.1", host, JSON, CHUNKED, body=chunked),
+        request(f"GET http://127.0.0.1:{port}/v1/models/{CANARY} HTTP/1.1", host),
+        request("GET /v1/models HTTP/1.1", host, "Origin: http://localhost:3000", "Sec-Fetch-Site: same-site"),
+        request("OPTIONS /v1/messages HTTP/1.1", host, "Origin: http://localhost:3000", *asking),
+    ]
+
+
+def mutated(data: bytes, rng: random.Random) -> bytes:
+    """One fault more. What is copied is shorter than a whole request, and than the canary."""
+    at, length = rng.randrange(len(data)), rng.randint(1, 12)
+    piece = data[at : at + length]
+    match rng.randrange(6):
+        case 0:
+            return data[:at] + bytes([rng.randrange(256)]) + data[at + 1 :]
+        case 1:
+            return data[:at] + rng.choice(TOKENS) + data[at:]
+        case 2:
+            return data[:at] + rng.choice(TOKENS) + data[at + length :]
+        case 3:
+            return data[:at] + data[at + length :]
+        case 4:
+            other = rng.randrange(len(data))
+            return data[:other] + piece + data[other:]
+        case _:
+            lines = data.split(b"\r\n")
+            one, other = rng.randrange(len(lines)), rng.randrange(len(lines))
+            lines[one], lines[other] = lines[other], lines[one]
+            return b"\r\n".join(lines)
 
 
 def request(start: str, *lines: str, body: str = "") -> bytes:

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -25,7 +26,7 @@ async def status(url: str) -> int:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_stream_that_runs_is_finished(tmp_path, number):
-    """PROMISES E1."""
+    """docs/promises.md E1."""
     gate = asyncio.Event()
     async with ModelServer() as server:
         server.next(Script(chunks=[b'{"n":1}\n', gate, b'{"n":2}\n']))
@@ -69,7 +70,7 @@ async def refused(port: int) -> None:
 
 
 async def test_a_second_signal_ends_it_and_the_cut_stream_is_no_whole_one(tmp_path):
-    """PROMISES E2."""
+    """docs/promises.md E2."""
     async with ModelServer() as server:
         server.next(Script(chunks=[b'{"n":1}\n', HANG]))
         async with running_node(tmp_path, {"LLM_CHAT_URL": server.url}) as node, Wire(node.port) as wire:
@@ -85,7 +86,7 @@ async def test_a_second_signal_ends_it_and_the_cut_stream_is_no_whole_one(tmp_pa
 
 @pytest.mark.slow
 async def test_a_drain_ends_after_thirty_seconds(tmp_path):
-    """PROMISES E2."""
+    """docs/promises.md E2."""
     loop = asyncio.get_running_loop()
     async with ModelServer() as server:
         server.next(Script(chunks=[b'{"n":1}\n', HANG]))
@@ -108,7 +109,7 @@ async def test_a_drain_ends_after_thirty_seconds(tmp_path):
     ],
 )
 async def test_a_wrong_setting_stops_the_start(tmp_path, env, said):
-    """PROMISES E4: exit 2, every problem at once, no value shown."""
+    """docs/promises.md E4: exit 2, every problem at once, no value shown."""
     async with running_node(tmp_path, env, wait=None) as node:
         assert await node.wait() == 2
     assert all(name in node.output for name in said)
@@ -153,6 +154,15 @@ def test_the_key_is_the_owners_alone(tmp_path):
     key.write_text("no key")
     with pytest.raises(IdentityError, match="not a private key"):
         load_identity(key.parent)
+
+
+async def test_no_core_dump_can_hold_a_prompt(tmp_path):
+    """docs/security.md C-34; and as many files may be open as the system allows."""
+    async with running_node(tmp_path) as node:
+        limits = await asyncio.to_thread(Path(f"/proc/{node.pid}/limits").read_text)
+    told = {line[:26].strip(): line[26:].split()[:2] for line in limits.splitlines()}
+    assert told["Max core file size"] == ["0", "0"]
+    assert told["Max open files"][0] == told["Max open files"][1]
 
 
 async def test_leaving_nothing_behind_after_kill_9(tmp_path):

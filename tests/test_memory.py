@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 
 async def test_a_slow_reader_costs_the_node_no_memory(tmp_path):
-    """PROMISES B13: 100 MiB for somebody who does not read; the upstream waits, and others are served."""
+    """docs/promises.md B13: 100 MiB for somebody who does not read; the upstream waits, and others are served."""
     async with (
         ModelServer() as server,
         running_node(tmp_path, {"LLM_CHAT_URL": server.url}) as node,

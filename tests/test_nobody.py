@@ -165,7 +165,7 @@ async def test_a_node_named_as_upstream_is_never_asked(model_servers: StartServe
 
 
 async def test_two_nodes_that_name_each_other_do_not_loop(start: Start, tmp_path: Path) -> None:
-    """PROMISES B9, where neither has looked at the other yet."""
+    """docs/promises.md B9, where neither has looked at the other yet."""
     async with ModelServer() as before:
         node = await start(LLM_CHAT_URL=before.url)
     other = await start(PORT=str(before.port), LLM_CHAT_URL=node.url, MASA_DIR=str(tmp_path / "other"))

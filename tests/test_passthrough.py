@@ -67,7 +67,7 @@ def inference(server: ModelServer):
 
 
 class TestBodies:
-    """PROMISES B11."""
+    """docs/promises.md B11."""
 
     @pytest.mark.parametrize(
         "body",
@@ -146,7 +146,7 @@ class TestAnswers:
         assert headers["X-Masa-Route"] == "local:ollama"
 
     async def test_chunks_come_as_they_are_sent(self, node, server):
-        """PROMISES B12: what was sent is there before more is sent."""
+        """docs/promises.md B12: what was sent is there before more is sent."""
         gates = [asyncio.Event() for _ in range(5)]
         chunks = [part for number, gate in enumerate(gates) for part in (b'{"n":%d}\n' % number, gate)]
         server.next(Script(chunks=chunks))
@@ -224,7 +224,7 @@ class TestCut:
             assert (await wire.read_to_end()).how == "reset"
 
     async def test_silence_is_cut_too(self, server, tmp_path):
-        """PROMISES C12."""
+        """docs/promises.md C12."""
         server.next(Script(chunks=[b'{"a":1}\n', HANG]))
         async with running(tmp_path, LLM_CHAT_URL=server.url, LLM_TIMEOUT="0.2") as node, Wire(node.port) as wire:
             await wire.send(post(node.port, "/api/chat", CHAT))
@@ -236,7 +236,7 @@ class TestCut:
 
 
 class TestLeaving:
-    """PROMISES B5, C11: the caller who leaves stops the upstream, in every window."""
+    """docs/promises.md B5, C11: the caller who leaves stops the upstream, in every window."""
 
     @pytest.mark.parametrize("leave", ["close", "reset", "half_close"])
     @pytest.mark.parametrize(
@@ -266,7 +266,7 @@ class TestLeaving:
 
 
 async def test_a_slow_reader_is_back_pressured(node: Running, server: ModelServer, tmp_path: Path):
-    """PROMISES B13: the upstream's writes block instead of piling up here, and others are served meanwhile."""
+    """docs/promises.md B13: the upstream's writes block instead of piling up here, and others are served meanwhile."""
     piece = b"x" * (1 << 20)
     server.next(Script(chunks=[piece] * 100))
     async with Wire(node.port, receive_buffer=4096) as wire:

@@ -64,9 +64,22 @@ async def test_one_line_a_request(node):
     assert len(lines) == 1
     told = lines[0] | {"ms": 0, "first_ms": 0}
     assert told == {
-        "event": "request", "log_level": "info", "client": "127.0.0.0/24", "ms": 0, "first_ms": 0,
-        "method": "POST", "path": "/api/chat", "status": 200, "outcome": "ok", "route": "local:ollama",
-        "model": "llama3", "stream": True, "bytes_in": 19, "bytes_out": size, "tokens_in": 3, "tokens_out": 2,
+        "event": "request",
+        "log_level": "info",
+        "client": "127.0.0.0/24",
+        "ms": 0,
+        "first_ms": 0,
+        "method": "POST",
+        "path": "/api/chat",
+        "status": 200,
+        "outcome": "ok",
+        "route": "local:ollama",
+        "model": "llama3",
+        "stream": True,
+        "bytes_in": 19,
+        "bytes_out": size,
+        "tokens_in": 3,
+        "tokens_out": 2,
     }
 
 

@@ -81,7 +81,7 @@ def add_base_headers(who: Who) -> Callable[[web.Request, web.StreamResponse], Aw
 
 @functools.lru_cache(maxsize=1024)
 def truncated(address: str | None) -> str:
-    """A caller's network, not the caller: /24 of IPv4, /48 of IPv6 (SECURITY C-33)."""
+    """A caller's network, not the caller: /24 of IPv4, /48 of IPv6 (docs/security.md C-33)."""
     try:
         ip = ipaddress.ip_address((address or "").partition("%")[0])
     except ValueError:

@@ -1,5 +1,5 @@
 """The front door: a strict request head, Host, Origin and content type, before anything else looks at a request
-(SECURITY C-2, C-17, C-22)."""
+(docs/security.md C-2, C-17, C-22)."""
 
 import ipaddress
 import re

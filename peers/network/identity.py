@@ -1,4 +1,4 @@
-"""Identity: a node's Ed25519 key pair, kept in MASA_DIR; the id is the public key (SECURITY C-3)."""
+"""Identity: a node's Ed25519 key pair, kept in MASA_DIR; the id is the public key (docs/security.md C-3)."""
 
 import base64
 import fcntl
