@@ -127,7 +127,7 @@ async def test_a_declared_body_that_finds_no_memory_is_refused_before_it_is_read
 
 @pytest.mark.slow
 async def test_overload_is_shed_at_once_and_health_stays(tmp_path):
-    """docs/promises.md C8: 2,000 at once with 64 places; whoever is admitted is answered, the others hear 429 or 503."""
+    """docs/promises.md C8: 2,000 at once, 64 places: who is admitted is answered, the others hear 429."""
     gate = asyncio.Event()
     async with ModelServer() as server:
         server.script("/api/chat", Script(chunks=[gate, b"{}\n"]))

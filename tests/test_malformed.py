@@ -23,6 +23,8 @@ CHAT = b'{"model":"llama3","stream":false}'
 SHORT = 0.5
 """Seconds for a head and for a body, and half of those for an idle connection: the node ends every exchange."""
 AT_ONCE = 256
+PATIENT = 60.0
+"""Seconds: the node ends every exchange by itself, however busy the machine is."""
 
 
 @pytest.fixture
@@ -40,7 +42,7 @@ async def answers(port: int, requests: Iterable[bytes]) -> list[tuple[bytes, byt
 
     async def ask_on() -> None:
         for number, data in left:
-            answered[number] = data, await exchange(port, data)
+            answered[number] = data, await exchange(port, data, timeout=PATIENT)
 
     await asyncio.gather(*(ask_on() for _ in range(AT_ONCE)))
     return [answered[number] for number in sorted(answered)]
