@@ -20,9 +20,9 @@ from tests.raw import exchange, parse, post
 from tests.told import events, logged
 
 CHAT = b'{"model":"llama3","stream":false}'
-SHORT = 0.5
+SHORT = 1.0
 """Seconds for a head and for a body, and half of those for an idle connection: the node ends every exchange."""
-AT_ONCE = 256
+AT_ONCE = 64
 PATIENT = 60.0
 """Seconds: the node ends every exchange by itself, however busy the machine is."""
 
