@@ -9,6 +9,7 @@ from dotenv.parser import Binding, parse_stream
 
 _NEWLINE = re.compile(r"\r\n|\n|\r")
 _QUOTED = re.compile(r"\s*(?:export\s+)?(?:'[^']+'|[^=#\s]+)[^\S\r\n]*=[^\S\r\n]*['\"]")
+_NAME = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)")
 _FINAL_SEMICOLON = re.compile(r"(?:;\s*)+(#[^\r\n]*)?\Z")
 
 
@@ -20,6 +21,12 @@ class Entry:
     name: str | None
     """None: the line cannot be read."""
     value: str = field(repr=False)
+
+    @property
+    def meant(self) -> str:
+        """Which name a line that cannot be read begins with."""
+        begin = _NAME.match(self.value)
+        return begin[1].upper() if begin and self.name is None else ""
 
 
 def parse(text: str, first_line: int = 1) -> Iterator[Entry]:
@@ -39,7 +46,7 @@ def parse(text: str, first_line: int = 1) -> Iterator[Entry]:
             for number, part in enumerate(parts, line):
                 yield from parse(part, number)
         else:
-            yield Entry(line, None, "")
+            yield Entry(line, None, said)
 
 
 def _blank_lines(text: str) -> int:
@@ -49,6 +56,6 @@ def _blank_lines(text: str) -> int:
 
 def _entry(binding: Binding, line: int) -> Entry:
     if binding.value is None:
-        return Entry(line, None, "")
+        return Entry(line, None, binding.original.string.strip())
     quoted = _QUOTED.match(binding.original.string)
     return Entry(line, binding.key, binding.value if quoted else binding.value.removesuffix(";").rstrip())

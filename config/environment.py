@@ -103,11 +103,20 @@ def gather(environ: Mapping[str, str], env_file: Path | None) -> Gathered:
     found = {name: one for name in names if (one := _find(name, places, name in secrets))}
     idle = _idle_keys(found)
     used = {names[name]: one for name, one in found.items() if name not in idle}
-    notes = [f"{file.label} line {entry.line} cannot be read" for entry in entries if entry.name is None]
+    unread = [entry for entry in entries if entry.name is None]
+    notes = [f"{file.label} line {entry.line} cannot be read" for entry in unread if entry.meant not in names]
     notes += [note for one in used.values() for note in one.notes]
     notes += [f"{key} is set but not used; PROVIDERS={value} switches it on" for key, value in idle.items()]
     notes += [*_unknown_names(places), *_later_names(places), *_open_to_others(env_file, file)]
     problems = [one.problem for one in used.values() if one.problem]
+    # A setting that was meant and is lost may be what keeps strangers out.
+    problems += [
+        Problem(
+            entry.meant, f"({file.label} line {entry.line}) cannot be read", "close its quotes, or write NAME=value"
+        )
+        for entry in unread
+        if entry.meant in names
+    ]
     return Gathered(
         values={key: one.text for key, one in used.items() if not one.problem},
         sources={key: one.source for key, one in used.items()},

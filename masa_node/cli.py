@@ -34,9 +34,8 @@ asked for real), clock, open files. Exit code 0: nothing failed; 1: something di
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     arguments = parser().parse_args(argv)
-    command = importlib.import_module(f"masa_node.commands.{arguments.command}")
     try:
-        code = command.main(arguments)
+        code = importlib.import_module(f"masa_node.commands.{arguments.command}").main(arguments)
     except KeyboardInterrupt:
         code = 130
     except BrokenPipeError:

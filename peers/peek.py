@@ -1,5 +1,6 @@
 """peek(): what routing must know of a body, without changing a byte of it (docs/security.md C-18). Pure."""
 
+import json
 import re
 import zlib
 
@@ -9,6 +10,7 @@ from peers.errors import BadRequest
 from peers.wire import Door, Peek
 
 NAME = re.compile(r"[A-Za-z0-9@._:/-]{1,128}", re.ASCII)
+READ = {"model", "name", "stream"}
 _TOP = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -48,6 +50,11 @@ def inflate(body: bytes, encoding: str, limit: int) -> bytes:
     return plain
 
 
+def askable(name: str) -> bool:
+    """Whether callers can ask for this name; one that they cannot is not listed."""
+    return NAME.fullmatch(name) is not None and ".." not in name and "//" not in name
+
+
 def check_model(name: str) -> str:
     """The name, if it stays within its path. Raises BadRequest `invalid_model`, which says where it does not."""
     if not name:
@@ -72,7 +79,24 @@ def _top_level(body: bytes) -> dict[str, msgspec.Raw]:
     try:
         return _TOP.decode(body)
     except _DECODE_ERRORS:
-        raise BadRequest("invalid_body", "the body is not a JSON object (UTF-8, without a byte-order mark)") from None
+        return _lenient(body)
+
+
+def _lenient(body: bytes) -> dict[str, msgspec.Raw]:
+    """What msgspec is too strict for and upstreams are not, as half of a surrogate pair in some text."""
+    try:
+        top = json.loads(body.decode())
+        if isinstance(top, dict):
+            return {
+                key: msgspec.Raw(json.dumps(value).encode()) for key, value in top.items() if key.casefold() in READ
+            }
+    except UnicodeDecodeError as error:
+        raise BadRequest("invalid_body", f"the body is not UTF-8 (at byte {error.start + 1})") from None
+    except json.JSONDecodeError as error:
+        raise BadRequest("invalid_body", f"the body is not JSON (at character {error.pos + 1})") from None
+    except (RecursionError, ValueError):
+        raise BadRequest("invalid_body", "the body is nested too deep, or has a number too long, to be read") from None
+    raise BadRequest("invalid_body", "the body is not a JSON object")
 
 
 def _refuse_variants(top: dict[str, msgspec.Raw], names: set[str]) -> None:

@@ -62,11 +62,15 @@ class Router:
         return by_preference([up for up in self._usable(call) if isinstance(up, only) and up.serves(call)], call)
 
     def _own_word(self, call: Call) -> Sequence[Answerer]:
-        """A model server may know more names than it lists, and says best itself that it does not have a model."""
+        """A model server may know more names than it lists, and says best itself that it does not have a model.
+
+        Ollama does. Others may answer to any name: of several of those, none is made to stand in for a model.
+        """
         if CLOUDFLARE_MODEL.fullmatch(call.model) or self._other_paths(call):
             return []
         servers = [up for up in self._usable(call) if isinstance(up, ModelServer) and up.speaks(call)]
-        return by_preference(servers, call)[:1]
+        ollamas = [server for server in servers if server.version is not None]
+        return by_preference(ollamas or (servers if len(self._own.model_servers()) == 1 else []), call)[:1]
 
     def _usable(self, call: Call) -> Iterator[Upstream]:
         """None that is a node; for what a node sent here, none that could be."""

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from config.env_file import Entry, parse
 from config.environment import Gathered, distance, gather
+from config.fields import setting_names
 
 PIECES = st.sampled_from(
     ["export ", "PORT", "LLM_CF_TOKEN", "=", " = ", "'", '"', ";", "#", "\\", "\n", "\r\n", "\r", " x", "\u2028"]
@@ -50,12 +51,12 @@ def test_forms_of_a_line(text: str, value: str) -> None:
 def test_a_quote_left_open_costs_its_own_line_only() -> None:
     found = list(parse("\n# words\n\nA='x\nB=y\n\nC='z\nD=1\nnothing\nset E=1\n"))
     assert found == [
-        Entry(4, None, ""),
+        Entry(4, None, "A='x"),
         Entry(5, "B", "y"),
-        Entry(7, None, ""),
+        Entry(7, None, "C='z"),
         Entry(8, "D", "1"),
-        Entry(9, None, ""),
-        Entry(10, None, ""),
+        Entry(9, None, "nothing"),
+        Entry(10, None, "set E=1"),
     ]
 
 
@@ -69,7 +70,8 @@ def test_any_text_can_be_read(text: str) -> None:
 def test_any_file_can_be_read(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
     file = tmp_path_factory.getbasetemp() / "any.env"
     file.write_bytes(content)
-    assert {problem.name for problem in gather({}, file).problems} <= {"any.env", "LLM_CF_TOKEN_FILE"}
+    names = {problem.name for problem in gather({}, file).problems}
+    assert names <= {"any.env", "LLM_CF_TOKEN_FILE", *setting_names()}
 
 
 PLACES = [("environ", "MASA_PORT"), ("file", "MASA_PORT"), ("environ", "PORT"), ("file", "PORT")]
@@ -163,7 +165,17 @@ def test_names_that_are_nearly_a_setting_are_told(tmp_path: Path) -> None:
 
 
 def test_a_line_that_cannot_be_read_is_told_by_number(tmp_path: Path) -> None:
-    assert told({}, "PORT=1\nAPI_KEYS='canary\n", tmp_path).notes == (".env line 2 cannot be read",)
+    assert told({}, "PORT=1\nset X='canary\n", tmp_path).notes == (".env line 2 cannot be read",)
+
+
+def test_a_setting_on_a_line_that_cannot_be_read_stops_the_start(tmp_path: Path) -> None:
+    """It may be what keeps strangers out."""
+    found = told({}, "PORT=1\nexport API_KEYS='canary\n", tmp_path)
+    assert [(problem.name, problem.what) for problem in found.problems] == [
+        ("API_KEYS", "(.env line 2) cannot be read")
+    ]
+    assert not found.notes
+    assert "canary" not in repr(found)
 
 
 def test_names_of_later_versions_are_told(tmp_path: Path) -> None:

@@ -38,7 +38,8 @@ class Wrong:
 
 
 WRONG = {
-    "not JSON": Wrong(400, "invalid_body", ("JSON object",), "c4nary"),
+    "not JSON": Wrong(400, "invalid_body", ("not JSON", "character 1"), "c4nary"),
+    "no object": Wrong(400, "invalid_body", ("JSON object",), '["c4nary"]'),
     "no body": Wrong(400, "invalid_body", ("missing",), ""),
     "no model": Wrong(400, "invalid_body", ("`model`", "/api/v1/llm/models"), '{"c4nary":1}'),
     "a model that is no string": Wrong(400, "invalid_body", ("`model` is not a string",), '{"model":["c4nary"]}'),

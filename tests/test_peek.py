@@ -206,6 +206,24 @@ class TestInflate:
         assert most < 12 * MIB
 
 
+class TestWhatUpstreamsTake:
+    """What one JSON reader refuses and others do not is for the upstream to judge."""
+
+    @pytest.mark.parametrize("text", [b'"\\ud800"', b"NaN", b'["\\udfff", Infinity]'])
+    def test_odd_values_elsewhere_pass(self, text):
+        assert peek(b'{"x":%b,"model":"llama3","stream":true}' % text, CHAT) == Peek("llama3", True)
+
+    def test_variants_are_still_refused(self):
+        assert refused(b'{"x":"\\ud800","model":"llama3","Model":"y"}').code == "invalid_body"
+
+    def test_a_model_with_half_a_pair_is_no_name(self):
+        assert refused(b'{"model":"\\ud800"}').code in ("invalid_body", "invalid_model")
+
+    @pytest.mark.parametrize(("body", "where"), [(b'{"model":"a"', "character 13"), (b"\xff", "byte 1")])
+    def test_the_error_says_where(self, body, where):
+        assert where in refused(body).text
+
+
 class TestAtTheDoor:
     @pytest.fixture
     async def node(self, model_server, tmp_path):

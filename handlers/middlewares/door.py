@@ -91,7 +91,7 @@ def check_host(request: web.Request, hosts: frozenset[str]) -> None:
     raise MasaError(
         403,
         "bad_host",
-        "this Host is not one of this node's; add it to ALLOWED_HOSTS, or ask by http://127.0.0.1",
+        "this Host is not one of this node's; add it to ALLOWED_HOSTS, or ask by IP address",
         close=True,
     )
 
@@ -116,9 +116,15 @@ def check_origin(request: web.Request, allowed: tuple[str, ...]) -> str | None:
             "this web page may not use the node; its operator can allow it by CORS_ORIGINS",
             close=True,
         )
-    if request.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none"):
+    if request.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none") and not _follows_link(request):
         raise MasaError(403, "bad_origin", "another site may not use the node from a browser", close=True)
     return None
+
+
+def _follows_link(request: web.Request) -> bool:
+    """Somebody clicked on a link to one of the pages: the site it stood on learns nothing by that."""
+    opened = (request.headers.get("Sec-Fetch-Mode"), request.headers.get("Sec-Fetch-Dest")) == ("navigate", "document")
+    return opened and request.method == hdrs.METH_GET and request.path in ("/", "/docs")
 
 
 def origin_allowed(origin: str, allowed: tuple[str, ...]) -> bool:

@@ -1,5 +1,6 @@
 """The start-up block: where to ask, who this node is, what it uses, what is missing and the remedy."""
 
+import shutil
 import sys
 from collections.abc import Iterator
 
@@ -23,7 +24,8 @@ def startup_block(node: Node, loaded: Loaded, url: str) -> None:
         console.print(Text.assemble((f"  {label:<26}", "dim"), (text, style)))
     for note in loaded.gathered.notes:
         console.print(Text(f"  note: {note}", style="yellow"))
-    console.print(Text(f'\n  Try it: masa-node chat --url {url} "why is the sky blue?"   Ctrl-C stops the node.\n'))
+    program = "masa-node" if shutil.which("masa-node") else sys.argv[0]
+    console.print(Text(f'\n  Try it: {program} chat --url {url} "why is the sky blue?"   Ctrl-C stops the node.\n'))
 
 
 def _addresses(node: Node, url: str) -> Iterator[Line]:

@@ -9,6 +9,7 @@ import msgspec
 from yarl import URL
 
 from config.kinds import masked_url
+from peers.peek import askable
 from peers.upstreams.link import Fetched, Link, Place
 from peers.upstreams.upstream import Upstream, with_query
 from peers.wire import Call, Dialect, Model
@@ -192,7 +193,7 @@ def _ollama_models(
     models = {}
     for entry in tags:
         name = entry.get("name")
-        if not isinstance(name, str):
+        if not isinstance(name, str) or not askable(name):
             continue
         entries = {"tags": entry}
         entries |= {"ps": running[name]} if name in running else {}
@@ -216,7 +217,7 @@ def _openai_models(listed: list[Entry], dialects: frozenset[Dialect]) -> dict[st
     models = {}
     for entry in listed:
         name, meta = entry.get("id"), entry.get("meta")
-        if isinstance(name, str):
+        if isinstance(name, str) and askable(name):
             context = _count(entry.get("max_model_len")) or _count(
                 meta.get("n_ctx") if isinstance(meta, dict) else None
             )

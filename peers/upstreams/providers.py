@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import msgspec
 
 from config.kinds import masked_url
+from peers.peek import askable
 from peers.upstreams.link import Link, Place
 from peers.upstreams.upstream import Hosted, with_query
 from peers.wire import Call, Dialect, Model
@@ -78,7 +79,9 @@ class HostedProvider(Hosted):
 
     def _models(self, entries: Iterable[dict[str, object]]) -> dict[str, Model]:
         dialects: frozenset[Dialect] = frozenset({self.provider.dialect})
-        named = [(entry["id"], entry) for entry in entries if isinstance(entry.get("id"), str)]
+        named = [
+            (entry["id"], entry) for entry in entries if isinstance(entry.get("id"), str) and askable(str(entry["id"]))
+        ]
         return {str(name): Model(str(name), dialects, entries={"models": entry}) for name, entry in named}
 
 
