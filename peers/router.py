@@ -70,7 +70,7 @@ class Router:
             return []
         servers = [up for up in self._usable(call) if isinstance(up, ModelServer) and up.speaks(call)]
         ollamas = [server for server in servers if server.version is not None]
-        return by_preference(ollamas or (servers if len(self._own.model_servers()) == 1 else []), call)[:1]
+        return by_preference(ollamas or (servers if len(servers) == 1 else []), call)[:1]
 
     def _usable(self, call: Call) -> Iterator[Upstream]:
         """None that is a node; for what a node sent here, none that could be."""
