@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 COMPILE = uv pip compile --quiet --universal -p 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lock clean
+.PHONY: help run test check reliability lock clean
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -16,18 +16,21 @@ run: $(VENV)/.run ## start the node (the first time: make .venv and install what
 	@exec $(BIN)/masa-node run
 
 test: $(VENV)/.dev ## the quick suites: loopback only, no service, under two minutes
-	$(BIN)/python -m pytest -m "not slow and not engine"
+	$(BIN)/python -m pytest -m "not slow and not reliability and not engine"
 
 check: $(VENV)/.dev ## lint, format, types and every suite; the engine suite where MASA_TEST_ENGINE names its folder
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 ifdef MASA_TEST_ENGINE
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not reliability"
 else
 	@echo "The engine suite is skipped: MASA_TEST_ENGINE is not set."
-	$(BIN)/python -m pytest -m "not engine"
+	$(BIN)/python -m pytest -m "not engine and not reliability"
 endif
+
+reliability: $(VENV)/.dev ## the long simulations: hundreds of nodes, hours of pretended time; some minutes
+	$(BIN)/python -m pytest -m reliability
 
 lock: ## pin pyproject.toml's dependencies anew, keeping versions that still fit (UPGRADE=1: the newest)
 	@set -e; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \

@@ -3,7 +3,7 @@
 import os
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from config.env_file import Entry, parse
@@ -14,18 +14,6 @@ PREFIX = "MASA_"
 OTHER_NAMES = {"LLM_CHAT_URL": ("OLLAMA_BASE_URL", "OLLAMA_ENDPOINT")}
 LATER = frozenset(
     {
-        "PEER_HOST",
-        "PEER_PORT",
-        "PEER_ADVERTISE",
-        "PEER_ALLOW_CIDRS",
-        "BOOTNODES",
-        "MDNS",
-        "MODE",
-        "NETWORK_SECRET",
-        "NETWORK_ID",
-        "STAKE_CERTIFICATE",
-        "PEER_ALLOW",
-        "PEER_DENY",
         "PEER_ASK",
         "PEER_SERVE",
         "PEER_MAX_INFLIGHT",
@@ -33,7 +21,6 @@ LATER = frozenset(
         "RACE_DELAY",
         "RACE_TIMEOUT",
         "RACE_PATIENCE",
-        "JOIN_TOKEN",
         "RATE_LIMIT",
         "CACHE_TTL",
         "PROMPT_LIMITS",
@@ -60,6 +47,8 @@ class Gathered:
     """Field name → text."""
     sources: dict[str, str]
     """Field name → where its text is from, in words."""
+    files: dict[str, Path]
+    """Field name → the file its text is from, where NAME_FILE names one: what is in it may change."""
     env_file: Path | None
     """The file that was read."""
     notes: tuple[str, ...]
@@ -92,6 +81,7 @@ class Found:
     source: str
     notes: tuple[str, ...] = ()
     problem: Problem | None = None
+    file: Path | None = None
 
 
 def gather(environ: Mapping[str, str], env_file: Path | None) -> Gathered:
@@ -120,6 +110,7 @@ def gather(environ: Mapping[str, str], env_file: Path | None) -> Gathered:
     return Gathered(
         values={key: one.text for key, one in used.items() if not one.problem},
         sources={key: one.source for key, one in used.items()},
+        files={key: one.file for key, one in used.items() if one.file},
         env_file=None if problem else env_file,
         notes=tuple(notes),
         problems=(problem, *problems) if problem else tuple(problems),
@@ -161,7 +152,7 @@ def _find(name: str, places: tuple[Place, ...], secret: bool) -> Found | None:
     own = _first(name, (PREFIX + name, name), places, secret)
     if own:
         ignored = tuple(f"{other} is not used, because {name} is set" for other in set_others)
-        return Found(own.text, own.source, own.notes + ignored, own.problem)
+        return replace(own, notes=own.notes + ignored)
     if set_others:
         found = _first(name, others, places, secret)
         return found and Found(found.text, found.source, (f"{set_others[0]} is used as {name}",))
@@ -194,7 +185,7 @@ def _from_file(name: str, path: str) -> Found:
         return Found("", source, problem=Problem(name, what, "save the secret alone, as text"))
     if not text:
         return Found("", source, problem=Problem(name, "names an empty file", "write the secret into it"))
-    return Found(text, source)
+    return Found(text, source, file=Path(path))
 
 
 def _idle_keys(found: Mapping[str, Found]) -> dict[str, str]:

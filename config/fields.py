@@ -24,6 +24,16 @@ from config.kinds import (
     once,
     split,
 )
+from config.network_kinds import (
+    AddressRanges,
+    Advertised,
+    Bootnodes,
+    Certificate,
+    Mode,
+    NetworkId,
+    NetworkSecret,
+    NodeIds,
+)
 
 Provider = Literal["openai", "groq", "deepseek", "anthropic"]
 PROVIDERS: tuple[Provider, ...] = get_args(Provider)
@@ -147,6 +157,60 @@ class Settings(BaseModel):
     queue_size: int = Field(default=30, ge=0, description="Places in the queue for callers that must wait.")
     queue_timeout: float = Field(
         default=10.0, ge=0, le=DAY, allow_inf_nan=False, description="Seconds a caller may wait in the queue."
+    )
+
+    peer_host: Host = Field(
+        default="0.0.0.0",  # noqa: S104 - every request but ping is signed by a member
+        description="Address of the peer API, which opens once the node has a network: by `invite`, `join`, "
+        "NETWORK_SECRET or NETWORK_ID.",
+    )
+    peer_port: int = Field(
+        default=4001, ge=0, le=65535, description="Port of the peer API; 0 picks a free one once and keeps it."
+    )
+    peer_advertise: Annotated[Advertised, Shown("found")] = Field(
+        default=(),
+        description="Comma list of up to 4 addresses at which peers should dial this node, the best first, "
+        "as host:port.",
+        examples=["node.example:4001"],
+    )
+    peer_allow_cidrs: Annotated[AddressRanges | None, Shown("by kind of network")] = Field(
+        default=None,
+        description="Comma list of address ranges that may be dialled besides global addresses and BOOTNODES; "
+        "unset: private ones, loopback and 100.64.0.0/10 where the members share a secret, else none.",
+        examples=["10.0.0.0/8"],
+    )
+    bootnodes: Bootnodes = Field(
+        default=(),
+        description="Comma list of nodes to join through, as host:port, or as node-id@host:port where only the node "
+        "with that key will do.",
+        examples=["node.example:4001"],
+    )
+    mdns: bool = Field(
+        default=True,
+        description="Whether the node finds others on its LAN by mDNS, and is found, once it has a network.",
+    )
+    mode: Mode = Field(
+        default="node", description="`node`, or `client`, which asks peers but is never dialled and offers no model."
+    )
+    network_secret: NetworkSecret | None = Field(
+        default=None,
+        description="Secret that makes machines of one owner a network: the first 53 characters of what "
+        "`masa-node invite` prints; while it is rotated two by comma, the new one first.",
+    )
+    network_id: NetworkId | None = Field(
+        default=None,
+        description="Id of a network of several owners, whose members hold certificates of its authority.",
+    )
+    stake_certificate: Certificate | None = Field(
+        default=None,
+        description="This node's certificate of that authority, as `stake issue` printed it; "
+        "the file of STAKE_CERTIFICATE_FILE is read again when it changes.",
+    )
+    peer_allow: NodeIds = Field(
+        default=(), description="Comma list of node ids; when set, this node deals with no others."
+    )
+    peer_deny: NodeIds = Field(
+        default=(), description="Comma list of node ids that this node does not deal with, whatever their stake."
     )
 
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(lower)] = Field(

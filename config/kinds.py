@@ -43,10 +43,14 @@ def split(value: Any) -> Any:
     """A list by comma or line. One of commas alone is refused: an API_KEYS that holds no key must not open the node."""
     if not isinstance(value, str):
         return value
-    words = tuple(word for part in _COMMA.split(value) if (word := part.strip()))
-    if not words:
+    entries = words(value)
+    if not entries:
         raise Wrong("holds no entry", "write entries with commas between them, or leave it out")
-    return words
+    return entries
+
+
+def words(text: str) -> tuple[str, ...]:
+    return tuple(word for part in _COMMA.split(text) if (word := part.strip()))
 
 
 def once(entries: tuple[Any, ...]) -> tuple[Any, ...]:

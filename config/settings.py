@@ -1,7 +1,7 @@
 """load(): the settings of one node from its environment and `.env`, or everything that is wrong with them at once."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,11 +9,11 @@ from typing import Any
 from pydantic import ByteSize, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
-from yarl import URL
 
+from config.conflicts import conflicts
 from config.environment import PREFIX, Gathered, gather
 from config.fields import Settings, Shown, setting_names
-from config.kinds import is_loopback, masked_url
+from config.kinds import masked_url
 from config.problems import ConfigError, Problem, in_words
 
 __all__ = ["ConfigError", "Gathered", "Loaded", "Problem", "Settings", "help_table", "load", "shown"]
@@ -67,7 +67,7 @@ def shown(value: Any) -> str:
         case float():
             return f"{value:g}"
         case _:
-            return masked_url(str(value))
+            return masked_url(text) if "://" in (text := str(value)) else text
 
 
 def _default(field: FieldInfo) -> Any:
@@ -87,7 +87,7 @@ def _understand(gathered: Gathered) -> Settings:
     failed |= {problem.name.lower() for problem in problems}
     sound = settings or _validated({field: text for field, text in gathered.values.items() if field not in failed})[0]
     if sound:
-        problems += [problem for fields, problem in _conflicts(sound) if failed.isdisjoint(fields)]
+        problems += [problem for fields, problem in conflicts(sound) if failed.isdisjoint(fields)]
     if settings is None or problems:
         raise ConfigError(tuple(problems))
     return settings
@@ -106,47 +106,3 @@ def _in_words(error: ErrorDetails, gathered: Gathered) -> Problem:
     default = _shown_default(info)
     example = str(info.examples[0]) if info.examples else None if default == "–" else default
     return in_words(error, gathered.sources.get(field, "default"), example)
-
-
-def _conflicts(settings: Settings) -> Iterator[tuple[set[str], Problem]]:
-    """What is wrong between settings, with the fields it is about."""
-    if not (is_loopback(settings.host) or settings.api_keys or settings.allow_open_api):
-        yield (
-            {"host", "api_keys", "allow_open_api"},
-            Problem(
-                "HOST",
-                "lets other machines call this node, and there are no API_KEYS",
-                "set API_KEYS, or HOST=127.0.0.1 (MASA_HOST=127.0.0.1 where another program sets HOST), "
-                "or ALLOW_OPEN_API=true to let anybody call",
-            ),
-        )
-    for provider in settings.providers:
-        key = f"{provider}_api_key"
-        if getattr(settings, key) is None:
-            yield (
-                {"providers", key},
-                Problem(
-                    key.upper(),
-                    f"is not set, and PROVIDERS names {provider}",
-                    f"set {key.upper()} or {key.upper()}_FILE, or take {provider} out of PROVIDERS",
-                ),
-            )
-    if settings.llm_cf_url and _is_cloudflare(settings.llm_cf_url) and settings.llm_cf_token is None:
-        yield (
-            {"llm_cf_url", "llm_cf_token"},
-            Problem(
-                "LLM_CF_TOKEN",
-                "is not set, and LLM_CF_URL is Cloudflare's own address",
-                "set LLM_CF_TOKEN or LLM_CF_TOKEN_FILE to an API token of that account",
-            ),
-        )
-    if settings.max_body_memory < settings.max_body_bytes:
-        yield (
-            {"max_body_memory", "max_body_bytes"},
-            Problem("MAX_BODY_MEMORY", "is less than MAX_BODY_BYTES", "raise it, or lower MAX_BODY_BYTES"),
-        )
-
-
-def _is_cloudflare(url: str) -> bool:
-    name = (URL(url).host or "").rstrip(".")
-    return name == "cloudflare.com" or name.endswith(".cloudflare.com")

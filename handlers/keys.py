@@ -7,6 +7,7 @@ from aiohttp import web
 from config.settings import Settings
 from handlers.admission import BodyMemory, Turns
 from peers.metrics import Metrics
+from peers.network.reach import Reach
 from peers.router import Router
 from peers.upstreams.own import Own
 from peers.wire import NodeId
@@ -68,6 +69,8 @@ ROUTER = web.AppKey("router", Router)
 METRICS = web.AppKey("metrics", Metrics)
 BODIES = web.AppKey("bodies", BodyMemory)
 TURNS = web.AppKey("turns", Turns)
+NETWORK = web.AppKey("network", Reach)
+"""May be missing: then there is none."""
 
 SIGHT: web.RequestKey[Sight] = web.RequestKey("sight", Sight)
 EXPECT: web.RequestKey[str] = web.RequestKey("expect", str)

@@ -1,8 +1,8 @@
-"""The URL table of the client API."""
+"""The URL tables: the client API, and what other nodes ask."""
 
 from aiohttp import web
 
-from handlers import chat, models, status
+from handlers import between, chat, models, peers, status
 from peers.doors import DOORS
 
 MANAGEMENT = ("pull", "push", "create", "copy", "delete")
@@ -19,6 +19,7 @@ def client_routes(app: web.Application) -> None:
     app.router.add_get("/v1/models/{id:.+}", models.one_model)
     app.router.add_get("/api/v1/llm/models", models.all_models)
     app.router.add_get("/api/v1/node", status.node)
+    app.router.add_get("/api/v1/peers", peers.peers)
     app.router.add_get("/", status.root)
     app.router.add_get("/health", status.health)
     app.router.add_get("/ready", status.ready)
@@ -29,3 +30,10 @@ def client_routes(app: web.Application) -> None:
     for name in MANAGEMENT:
         app.router.add_route("*", f"/api/{name}", status.not_proxied)
     app.router.add_route("*", "/api/blobs/{digest}", status.not_proxied)
+
+
+def peer_routes(app: web.Application) -> None:
+    """Everything another node can ask for; all but `ping` is signed."""
+    app.router.add_get("/peer/v1/ping", between.ping, allow_head=False)
+    app.router.add_post("/peer/v1/identify", between.identify)
+    app.router.add_post("/peer/v1/gossip", between.gossip)

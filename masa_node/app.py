@@ -14,13 +14,15 @@ from aiohttp import web
 
 from config.settings import Settings
 from handlers.admission import BodyMemory, Turns
-from handlers.keys import BODIES, LIFE, METRICS, OWN, ROUTER, SETTINGS, TURNS, WHO, Life, Who
+from handlers.keys import BODIES, LIFE, METRICS, NETWORK, OWN, ROUTER, SETTINGS, TURNS, WHO, Life, Who
 from handlers.middlewares.access import access, add_base_headers
 from handlers.middlewares.door import door
 from handlers.middlewares.errors import errors
 from handlers.middlewares.keys import keys
 from handlers.routes import client_routes
 from masa_node import __version__
+from masa_node.control import controlled
+from masa_node.joined import Joined
 from masa_node.loops import Step, loops
 from masa_node.server import NodeServer
 from masa_node.surroundings import possible_ollamas
@@ -48,6 +50,7 @@ class Node:
     router: Router
     metrics: Metrics
     life: Life
+    joined: Joined
 
 
 @asynccontextmanager
@@ -59,10 +62,13 @@ async def node(settings: Settings, *, rng: random.Random | None = None) -> Async
         who = Who(node_id(key), settings.node_name, __version__, time.time())
         link = await stack.enter_async_context(open_link(settings.llm_timeout))
         own = await asyncio.to_thread(own_upstreams, settings, link)
+        rng, metrics = rng or random.SystemRandom(), Metrics()
+        joined = Joined(settings, who, key, metrics, own, rng=rng)
         steps = [(f"refresh:{upstream.name}", _refresh(upstream, own)) for upstream in own.upstreams]
         own.looked()
-        await stack.enter_async_context(loops(steps, rng or random.SystemRandom()))
-        yield Node(settings, who, own, Router(own), Metrics(), Life())
+        await stack.enter_async_context(loops([*steps, ("network", joined.step)], rng))
+        await stack.enter_async_context(controlled(joined, settings.masa_dir))
+        yield Node(settings, who, own, Router(own), metrics, Life(), joined)
 
 
 def own_upstreams(settings: Settings, link: Link) -> Own:
@@ -110,7 +116,7 @@ def client_app(node: Node) -> web.Application:
     accepted = [key.get_secret_value() for key in settings.api_keys]
     app = web.Application(middlewares=[access, errors, door(settings), keys(accepted)])
     app[SETTINGS], app[WHO], app[LIFE], app[OWN] = settings, node.who, node.life, node.own
-    app[ROUTER], app[METRICS] = node.router, node.metrics
+    app[ROUTER], app[METRICS], app[NETWORK] = node.router, node.metrics, node.joined.reach
     app[BODIES] = BodyMemory(settings.max_body_memory)
     app[TURNS] = Turns(settings.max_inflight, settings.queue_size, settings.queue_timeout)
     app.on_response_prepare.append(add_base_headers(node.who))

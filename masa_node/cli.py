@@ -28,6 +28,7 @@ CHAT_EXAMPLES = """examples:
   masa-node chat --model qwen3:8b < question.txt > answer.txt"""
 MODELS = "List the models that can be asked for through a running node: where each is, and what it is spoken to as."
 STATUS = "Show a running node: its name and id, its upstreams and what is wrong with them, and how busy it is."
+PEERS = "List who is in the network with a running node: name, state, models, when last heard, where, why not asked."
 DOCTOR = """Look at all a node needs, with or without one running: settings, folder and key, port, upstreams (each is
 asked for real), clock, open files. Exit code 0: nothing failed; 1: something did; 2: the configuration is wrong."""
 
@@ -56,8 +57,10 @@ def parser() -> argparse.ArgumentParser:
     for name, does, description in (
         ("models", "list the models in reach, and where they are", MODELS),
         ("status", "show how a running node is", STATUS),
+        ("peers", "list the members of the node's network, with their state", PEERS),
     ):
         _ask(commands, name, does, description)
+    _membership(commands)
     _doctor(commands)
     return top
 
@@ -94,6 +97,14 @@ def _ask(
     command = commands.add_parser(name, help=does, description=description)
     _where(command)
     command.add_argument("--json", action="store_true", help="print the node's own JSON")
+
+
+def _membership(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    invite = commands.add_parser("invite", help="print a token by which another machine joins this node's network")
+    invite.add_argument("--address", metavar="H:P", help="where the other machine reaches this one (default: found)")
+    join = commands.add_parser("join", help="join a network by its token")
+    join.add_argument("token", nargs="?", metavar="TOKEN", help="the token; `-`: standard input (or JOIN_TOKEN_FILE)")
+    commands.add_parser("leave", help="leave the network")
 
 
 def _doctor(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

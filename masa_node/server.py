@@ -61,6 +61,10 @@ class NodeServer(web.Server):
     def __call__(self) -> RequestHandler:
         return Connection(self, loop=self._loop, **self._kwargs)
 
+    def admitted(self, address: str) -> "Connection":
+        """A connection that was counted when it was accepted, before its TLS handshake."""
+        return Connection(self, address, loop=self._loop, **self._kwargs)
+
     def admit(self, address: str) -> bool:
         if self.open >= self.most:
             return False
@@ -87,22 +91,23 @@ class Connection(RequestHandler):
 
     __slots__ = ("_address", "_body", "_head_timer", "_heard", "_server")
 
-    def __init__(self, server: NodeServer, **kwargs: Any) -> None:
+    def __init__(self, server: NodeServer, admitted: str | None = None, **kwargs: Any) -> None:
         super().__init__(server, **kwargs)
         self._server = server
-        self._address: str | None = None
+        self._address = admitted
+        """Under which it is counted; None: not yet, or no longer."""
         self._body: StreamReader = EMPTY_PAYLOAD
         """Of the request that came last."""
         self._head_timer: asyncio.TimerHandle | None = None
         self._heard = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        peer = transport.get_extra_info("peername")
-        address = peer[0] if peer else ""
-        if not self._server.admit(address):
-            reset(transport)
-            return
-        self._address = address
+        if self._address is None:
+            address = address_of(transport)
+            if not self._server.admit(address):
+                reset(transport)
+                return
+            self._address = address
         super().connection_made(transport)
         self._arm()
 
@@ -214,6 +219,12 @@ class Connection(RequestHandler):
         """HTTP/1.0 tells the end of an answer by the end of the connection: only a reset shows that it broke."""
         if request.version < (1, 1) and self.transport is not None:
             reset(self.transport)
+
+
+def address_of(transport: asyncio.BaseTransport) -> str:
+    """Of the other side, without its port."""
+    peer = transport.get_extra_info("peername")
+    return str(peer[0]) if peer else ""
 
 
 def reset(transport: asyncio.BaseTransport) -> None:

@@ -1,10 +1,13 @@
 """What this process runs in: where an Ollama may be, who holds a port, how many files may be open."""
 
+import ipaddress
 import os
 import re
 import resource
 import socket
 from pathlib import Path
+
+import ifaddr
 
 OLLAMA_PORT = 11434
 MOST_FILES = 1 << 20
@@ -39,6 +42,18 @@ def default_gateway(root: Path) -> str | None:
         if len(fields) > 2 and fields[1] == "00000000":
             return socket.inet_ntoa(bytes.fromhex(fields[2])[::-1])
     return None
+
+
+def own_addresses(root: Path) -> list[str]:
+    """Where other machines may reach this one: IPv4 before IPv6, no loopback, no link-local.
+
+    Those of a container are left out: nobody outside reaches them.
+    """
+    if in_container(root):
+        return []
+    found = [ip.ip if isinstance(ip.ip, str) else ip.ip[0] for adapter in ifaddr.get_adapters() for ip in adapter.ips]
+    usable = [ip for ip in map(ipaddress.ip_address, found) if not (ip.is_loopback or ip.is_link_local)]
+    return [str(ip) for ip in sorted(usable, key=lambda ip: (ip.version, not ip.is_private))]
 
 
 def port_owner(port: int, root: Path) -> str | None:

@@ -81,6 +81,8 @@ class Model:
     """Tokens."""
     capabilities: tuple[str, ...] = ()
     loaded: bool | None = None
+    size: int | None = None
+    """Bytes."""
     entries: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     """How its server lists it, by list: `tags` and `ps` (Ollama), `models` (OpenAI)."""
 

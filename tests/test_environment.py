@@ -100,6 +100,13 @@ def test_a_secret_is_read_from_its_file(tmp_path: Path) -> None:
     assert found.sources == {"llm_cf_token": f"file {secret} named by MASA_LLM_CF_TOKEN_FILE"}
 
 
+def test_the_file_of_a_secret_is_known_while_it_is_used(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("from-file")
+    environ = {"LLM_CF_TOKEN_FILE": str(tmp_path / "secret"), "STAKE_CERTIFICATE_FILE": str(tmp_path / "none")}
+    environ |= {"API_KEYS": "long-enough", "API_KEYS_FILE": str(tmp_path / "secret")}
+    assert told(environ, "", tmp_path).files == {"llm_cf_token": tmp_path / "secret"}
+
+
 def test_a_secret_beside_its_file_wins_and_is_told(tmp_path: Path) -> None:
     found = told({"API_KEYS": "long-enough", "API_KEYS_FILE": "/nowhere"}, "", tmp_path)
     assert (found.values, found.problems) == ({"api_keys": "long-enough"}, ())
@@ -179,9 +186,9 @@ def test_a_setting_on_a_line_that_cannot_be_read_stops_the_start(tmp_path: Path)
 
 
 def test_names_of_later_versions_are_told(tmp_path: Path) -> None:
-    environ = {"MASA_BOOTNODES": "x", "MDNS": "false", "RPC_URL": "", "NOVELAI_ANY": "x"}
-    found = told(environ, "NETWORK_SECRET_FILE=x\nMDNS=true\nLLM_MODEL=x", tmp_path)
-    names = ["MASA_BOOTNODES", "MDNS", "NOVELAI_ANY", "NETWORK_SECRET_FILE", "LLM_MODEL"]
+    environ = {"MASA_PEER_ASK": "x", "RACE_WIDTH": "8", "RPC_URL": "", "NOVELAI_ANY": "x", "JOIN_TOKEN_FILE": "x"}
+    found = told(environ, "SECRET_KEY_FILE=x\nRACE_WIDTH=all\nLLM_MODEL=x\nJOIN_TOKEN_FILE=x", tmp_path)
+    names = ["MASA_PEER_ASK", "RACE_WIDTH", "NOVELAI_ANY", "SECRET_KEY_FILE", "LLM_MODEL"]
     assert list(found.notes) == [f"{name} is for a later version and has no effect yet" for name in names]
 
 

@@ -9,66 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
 
-from config.fields import LOCAL_ORIGINS, MIB, setting_names
+from config.fields import LOCAL_ORIGINS, MIB, secret_names, setting_names
 from config.settings import ConfigError, Settings, help_table, load
+from tests.wrong_settings import ALL_PROVIDERS, MARK, WRONG
 
 ROOT = Path(__file__).parent.parent
-MARK = "canary-7f3a"
-NO_NUMBERS = ["", MARK, f"7{MARK}", "nan", "1e400", "-7431", "9" * 5000]
-NO_SECRETS = [f"two {MARK}", f"{MARK}é", f"{MARK}\t{MARK}"]
-NO_URLS = [
-    MARK,
-    f"ftp://{MARK}",
-    f"http://{MARK}:77777",
-    f"http://{MARK}/#x",
-    f"http://{MARK} /",
-    "http:///",
-    "//" + MARK,
-]
-NO_MODELS = [f"{MARK}?", f"../{MARK}", f"a//{MARK}", f"good,{MARK} x", MARK * 20, ",,"]
-NO_SIZES = [MARK, f"32MiB {MARK}", "32Mbit", "-4097", "977", "99999999999999999MB", "1.2.3MiB"]
-WRONG = {
-    "HOST": [f"http://{MARK}", f"{MARK} x", f"{MARK}/", "*", f"{MARK}:8080", "a..b", MARK * 30],
-    "PORT": [*NO_NUMBERS, "65536", "80.5"],
-    "API_KEYS": ["", *NO_SECRETS, "short77", f"{MARK},short77", ",", " , ,"],
-    "ALLOW_OPEN_API": [MARK, "2", "truee"],
-    "ALLOWED_HOSTS": [f"*.{MARK}", f"{MARK}:80", f"http://{MARK}", f"good,{MARK}!", ","],
-    "CORS_ORIGINS": [
-        "*",
-        "https://*",
-        f"{MARK}",
-        f"https://{MARK}/path",
-        f"https://{MARK}:77777",
-        f"none,{MARK}",
-        "null",
-        ",",
-    ],
-    "NODE_NAME": [f"{MARK}\n{MARK}", f"{MARK}\x1b[0m", MARK * 6],
-    "MASA_DIR": [f"~{MARK}/x", f"{MARK}\0"],
-    "LLM_CHAT_URL": [*NO_URLS, f"off,http://{MARK}", f"eliza,{MARK}", f"127.0.0.1:11434/{MARK}", ","],
-    "LLM_PARALLEL": [*NO_NUMBERS, "0", "1.5"],
-    "LLM_CF_URL": [*NO_URLS, f"http://user:{MARK}@a", f"http://a,http://{MARK} "],
-    "LLM_CF_TOKEN": NO_SECRETS,
-    "LLM_CF_GATEWAY_TOKEN": NO_SECRETS,
-    "LLM_CF_MODELS": NO_MODELS,
-    "PROVIDERS": [MARK, f"openai,{MARK}", "openai groq", ","],
-    **{f"{name}_API_KEY": NO_SECRETS for name in ("OPENAI", "GROQ", "DEEPSEEK", "ANTHROPIC")},
-    **{f"LLM_{name}_URL": NO_URLS for name in ("OPENAI", "GROQ", "DEEPSEEK", "ANTHROPIC")},
-    **{f"LLM_{name}_MODELS": NO_MODELS for name in ("OPENAI", "GROQ", "DEEPSEEK", "ANTHROPIC")},
-    "LLM_TIMEOUT": [*NO_NUMBERS, "0", "inf", "86401"],
-    "MAX_BODY_BYTES": NO_SIZES,
-    "MAX_BODY_MEMORY": NO_SIZES,
-    "MAX_CONNECTIONS": [*NO_NUMBERS, "0"],
-    "MAX_CONNECTIONS_PER_IP": NO_NUMBERS,
-    "MAX_INFLIGHT": [*NO_NUMBERS, "0"],
-    "QUEUE_SIZE": NO_NUMBERS,
-    "QUEUE_TIMEOUT": [*NO_NUMBERS, "inf", "86401"],
-    "LOG_LEVEL": [MARK, "verbose"],
-    "LOG_FORMAT": [MARK, "jsonl"],
-}
-ALL_PROVIDERS = {"PROVIDERS": "openai,groq,deepseek,anthropic"} | {
-    f"{name}_API_KEY": "a-key" for name in ("OPENAI", "GROQ", "DEEPSEEK", "ANTHROPIC")
-}
 
 
 def problems_of(environ: dict[str, str], cwd: Path) -> dict[str, str]:
@@ -253,6 +198,12 @@ def test_every_setting_is_described() -> None:
 def test_the_table_of_docs_agrees_with_the_fields() -> None:
     rows = re.findall(r"^\| `([A-Z_]+)` \| (.+?) \| (.+) \|$", (ROOT / "docs/settings.md").read_text(), re.M)
     assert [(name, default.strip("`"), meaning) for name, default, meaning in rows] == help_table()
+
+
+def test_the_secrets_of_docs_agree_with_the_fields() -> None:
+    said = re.search(r"this holds for (.+)\.", (ROOT / "docs/settings.md").read_text())
+    assert said
+    assert said[1].split(", ") == [f"`{name}`" for name in setting_names() if name in secret_names()]
 
 
 def test_the_example_agrees_with_the_fields(tmp_path: Path) -> None:

@@ -43,4 +43,5 @@ def _table(models: Iterable[dict[str, Any]]) -> Table:
 
 def _where(model: dict[str, Any]) -> Text:
     nodes = ", ".join(str(node.get("name") or node.get("id")) for node in model.get("nodes", ()))
-    return cell(f"{model.get('upstream', '')} on {nodes}")
+    upstream = model.get("upstream")
+    return cell(f"{upstream} on {nodes}" if upstream else nodes)

@@ -86,6 +86,7 @@ async def drain(running: Node, runner: Runner, stop: Stop) -> None:
     end = loop.time() + DRAIN_SECONDS
     log.info("draining", seconds=DRAIN_SECONDS)
     running.life.draining = True
+    await running.joined.stop()
     if not stop.interactive:
         await _wait(stop.second, READY_SECONDS)
     for site in list(runner.sites):
@@ -99,6 +100,7 @@ async def _announce(running: Node, loaded: Loaded, url: str) -> None:
     """The log hears at once that we listen; people read the whole once every upstream was asked."""
     log.info("listening", url=url, node=running.who.id, name=running.who.shown, version=running.who.version)
     await running.own.first_look()
+    await running.joined.settled()
     if loaded.settings.log_format == "pretty" or (loaded.settings.log_format is None and sys.stderr.isatty()):
         startup_block(running, loaded, url)
         return

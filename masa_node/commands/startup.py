@@ -33,7 +33,7 @@ def _addresses(node: Node, url: str) -> Iterator[Line]:
     yield "OpenAI clients", f"{url}/v1", "bold"
     yield "documents, models", f"{url}/docs  {url}/api/v1/llm/models", ""
     yield "node id", node.who.id, ""
-    yield "network", "none: this version serves its own upstreams", ""
+    yield "network", _network(node), ""
 
 
 def _upstreams(node: Node) -> Iterator[Line]:
@@ -50,6 +50,14 @@ def _settings(loaded: Loaded) -> Iterator[Line]:
     yield "settings file", str(loaded.gathered.env_file or "none (a .env in this folder would be read)"), ""
     for name, value, source in loaded.changed():
         yield name, f"{value}  ({source})", ""
+
+
+def _network(node: Node) -> str:
+    joined = node.joined
+    if joined.network is None:
+        return joined.why
+    where = ", ".join(joined.addresses) or "nobody can dial this node; its models are not offered (PEER_ADVERTISE)"
+    return f"joined; peers dial {where}" if joined.addresses else f"joined; {where}"
 
 
 def _models(names: list[str]) -> str:

@@ -1,22 +1,35 @@
-"""Identity: a node's Ed25519 key pair, kept in MASA_DIR; the id is the public key (docs/security.md C-3)."""
+"""Identity: a node's Ed25519 key pair, kept in MASA_DIR; the id is the public key (docs/security.md C-3, C-4)."""
 
 import base64
 import fcntl
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
 from peers.wire import NodeId
 
 KEY_FILE = "node.key"
 
+ID = re.compile(r"[a-z2-7]{51}[aq]")
+"""256 bits in lower-case base32 (RFC 4648): the last character carries one bit, and four that are zero."""
+
+_P = 2**255 - 19
+_ORDER_8 = int.from_bytes(bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"), "little")
+_WEAK = frozenset({0, 1, _P - 1, _ORDER_8, _P - _ORDER_8})
+"""The y of every point of small order: under such a key a forged signature verifies (docs/security.md C-4)."""
+
 
 class IdentityError(Exception):
     """The key or its folder cannot be used; the text says what to do."""
+
+
+class BadKey(ValueError):
+    """Not the text of a public key, or a key that nobody may use."""
 
 
 def load_identity(folder: Path) -> Ed25519PrivateKey:
@@ -34,9 +47,37 @@ def load_identity(folder: Path) -> Ed25519PrivateKey:
 
 
 def node_id(key: Ed25519PrivateKey) -> NodeId:
-    """The raw public key in lower-case base32, without padding: 52 characters."""
-    raw = key.public_key().public_bytes_raw()
+    """The id of the node that holds `key`."""
+    return id_text(key.public_key().public_bytes_raw())
+
+
+def id_text(raw: bytes) -> NodeId:
+    """A raw public key in lower-case base32, without padding: 52 characters. Networks are named so too."""
     return NodeId(base64.b32encode(raw).decode().rstrip("=").lower())
+
+
+def raw_key(text: str) -> bytes:
+    """The 32 bytes behind an id, which has exactly one spelling. Raises BadKey, for a weak key too."""
+    if not ID.fullmatch(text):
+        raise BadKey("not an id: 52 characters of a-z and 2-7")
+    return strong(base64.b32decode(text.upper() + "===="))
+
+
+def parse_key(text: str) -> Ed25519PublicKey:
+    """The public key behind an id. Raises BadKey, for a weak key too."""
+    return Ed25519PublicKey.from_public_bytes(raw_key(text))
+
+
+def strong(raw: bytes) -> bytes:
+    """`raw`. Raises BadKey: no canonical Ed25519 key (RFC 8032 §5.1.3), or a weak one (docs/security.md C-4)."""
+    if len(raw) != 32:
+        raise BadKey("not a key: 32 bytes")
+    y = int.from_bytes(raw, "little") & (2**255 - 1)
+    if y >= _P:
+        raise BadKey("not the canonical form of a key")
+    if y in _WEAK:
+        raise BadKey("a weak key: anybody can sign in its name")
+    return raw
 
 
 @contextmanager
@@ -74,6 +115,16 @@ def _write_new(path: Path, key: Ed25519PrivateKey) -> None:
         pass
     finally:
         draft.unlink()
+    _sync(path.parent)
+
+
+def _sync(folder: Path) -> None:
+    """The names in a folder are on disk only when the folder is."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _read(path: Path) -> Ed25519PrivateKey:

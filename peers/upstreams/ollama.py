@@ -207,6 +207,7 @@ def _ollama_models(
             context=_count(context) or _count(running.get(name, {}).get("context_length")),
             capabilities=_words(entry.get("capabilities")),
             loaded=None if loaded is None else name in running,
+            size=_count(entry.get("size")),
             entries=entries,
         )
     return models

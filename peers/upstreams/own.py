@@ -66,6 +66,11 @@ class Own:
         eliza = self.eliza()
         return listed + ([(eliza.name, model) for model in eliza.models.values()] if eliza else [])
 
+    def shared(self) -> list[Model]:
+        """What peers may use: own model servers' models, but for those that a server relays to its owner's cloud."""
+        listed = [model for server in self.model_servers() if server.status == "up" for model in server.models.values()]
+        return [model for model in listed if not model.entries.get("tags", {}).get("remote_host")]
+
     def ready(self) -> bool:
         return self.eliza() is not None or any(upstream.status == "up" for upstream in self.in_use())
 

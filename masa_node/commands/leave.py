@@ -1,0 +1,21 @@
+"""`masa-node leave`: be in no network."""
+
+import argparse
+
+from config.settings import Settings
+from masa_node.commands.membership import ask_node, hint, with_settings
+from peers.network.identity import load_identity, locked
+from peers.network.store import Store
+
+
+def main(arguments: argparse.Namespace) -> int:
+    return with_settings(_leave)
+
+
+def _leave(settings: Settings) -> int:
+    if ask_node(settings.masa_dir, "/leave", {}) is None:
+        load_identity(settings.masa_dir)
+        with locked(settings.masa_dir):
+            Store(settings.masa_dir).forget()
+    hint("This node is in no network now. The others go on; whoever kept the token is still a member.")
+    return 0

@@ -1,0 +1,115 @@
+"""The control socket: how the commands of this machine's owner speak to the running node (docs/security.md C-1)."""
+
+import asyncio
+import os
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+from aiohttp import web
+
+from handlers.middlewares.refusals import refusals
+from masa_node.joined import Joined
+from peers.errors import BadRequest
+from peers.network.dialing import Address, BadAddress
+from peers.network.tokens import BadToken, Invite, parse_invite
+
+SOCKET = "control.sock"
+POINTER = "control"
+LONGEST_PATH = 100
+"""Bytes: what every system takes for a Unix socket."""
+JOINED = web.AppKey("joined", Joined)
+
+
+class InviteAsked(msgspec.Struct):
+    address: str = ""
+
+
+class JoinAsked(msgspec.Struct):
+    token: str
+
+
+Asked = TypeVar("Asked", InviteAsked, JoinAsked)
+
+
+@asynccontextmanager
+async def controlled(joined: Joined, folder: Path) -> AsyncIterator[None]:
+    """Answer on the folder's control socket until the block is left. The folder is locked: an old socket is dead."""
+    app = web.Application(middlewares=[refusals])
+    app[JOINED] = joined
+    app.router.add_post("/invite", invite)
+    app.router.add_post("/join", join)
+    app.router.add_post("/leave", leave)
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.25)
+    await runner.setup()
+    path = await asyncio.to_thread(_make_place, folder)
+    await web.UnixSite(runner, str(path)).start()
+    # Whoever cannot enter the folder, which is its owner's alone, cannot have come in before this.
+    await asyncio.to_thread(path.chmod, 0o600)
+    try:
+        yield
+    finally:
+        await runner.cleanup()
+        await asyncio.to_thread(path.unlink, missing_ok=True)
+
+
+def socket_path(folder: Path) -> Path:
+    """Where the node that runs on this folder listens, if one does."""
+    with suppress(OSError, UnicodeDecodeError):
+        return Path((folder / POINTER).read_text().strip())
+    return folder / SOCKET
+
+
+async def invite(request: web.Request) -> web.Response:
+    asked = await _read(request, InviteAsked)
+    try:
+        address = Address.parse(asked.address) if asked.address else None
+    except BadAddress as error:
+        raise BadRequest("invalid_address", str(error)) from None
+    joined = request.app[JOINED]
+    token = await joined.invite(address)
+    return _json({"token": token.text(), "addresses": [str(place) for _, place in token.members], "why": joined.why})
+
+
+async def join(request: web.Request) -> web.Response:
+    asked = await _read(request, JoinAsked)
+    try:
+        token: Invite = parse_invite(asked.token)
+    except BadToken as error:
+        raise BadRequest("invalid_token", str(error)) from None
+    joined = request.app[JOINED]
+    await joined.join(token)
+    answered = await joined.try_members(token)
+    return _json({"answered": answered, "open": joined.network is not None, "why": joined.why})
+
+
+async def leave(request: web.Request) -> web.Response:
+    await request.app[JOINED].leave()
+    return _json({})
+
+
+def _make_place(folder: Path) -> Path:
+    path = folder / SOCKET
+    if len(os.fsencode(path)) > LONGEST_PATH:
+        path = Path(tempfile.mkdtemp(prefix="masa-")) / SOCKET
+        (folder / POINTER).write_text(str(path))
+    else:
+        with suppress(FileNotFoundError):
+            (folder / POINTER).unlink()
+    with suppress(FileNotFoundError):
+        path.unlink()
+    return path
+
+
+async def _read(request: web.Request, kind: type[Asked]) -> Asked:
+    try:
+        return msgspec.json.decode(await request.read(), type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise BadRequest("invalid_body", "this is not what the command sends") from None
+
+
+def _json(body: object) -> web.Response:
+    return web.Response(body=msgspec.json.encode(body), content_type="application/json")

@@ -1,0 +1,280 @@
+"""Joined: the network this node is in, if any; it can be entered and left while the node runs."""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from ipaddress import ip_address
+
+import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from config.settings import Settings
+from handlers.keys import Who
+from masa_node.means import Means, addresses_of, cannot_listen, listen, means_of
+from masa_node.peering import Network, Place, networked
+from peers.metrics import Metrics
+from peers.network.catalogue import Catalogue
+from peers.network.certificates import NotStaked
+from peers.network.contact import NoContact, proof_text
+from peers.network.dialing import OWN_LAN, Address, DialPolicy
+from peers.network.discovery import Discovery, lan
+from peers.network.hints import Hint, Presence
+from peers.network.identity import BadKey
+from peers.network.reach import Reach
+from peers.network.records import Models
+from peers.network.stake import SharedSecret
+from peers.network.store import Store
+from peers.network.tls import NodeTls
+from peers.network.tokens import BadToken, Invite, Secret
+from peers.upstreams.own import Own
+from peers.wire import NodeId
+
+log = structlog.get_logger(__name__)
+
+NO_NETWORK = "this node is in no network; `masa-node invite` begins one, `masa-node join` enters one"
+ROUND = (0.8, 1.2)
+"""Seconds between two rounds of gossip."""
+KEEP_SECONDS = 30.0
+LEAVE_SECONDS = 2.0
+JOIN_SECONDS = 10.0
+RETRY_SECONDS = 5.0
+
+
+class Joined:
+    """Its `step` is one of the node's loops: it holds the network open for as long as there is one to be in."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        who: Who,
+        key: Ed25519PrivateKey,
+        metrics: Metrics,
+        own: Own,
+        *,
+        clock: Callable[[], float] = time.time,
+        rng: random.Random,
+    ) -> None:
+        self.settings = settings
+        self.who = who
+        self.store = Store(settings.masa_dir)
+        self.reach = Reach(Catalogue(), clock)
+        """What callers are told of the network."""
+        self.network: Network | None = None
+        self.addresses: tuple[str, ...] = ()
+        """Where peers should dial this node."""
+        self.why = NO_NETWORK
+        """In words, with the remedy, while there is none."""
+        self._key = key
+        self._metrics = metrics
+        self._own = own
+        self._clock = clock
+        self._rng = rng
+        self._changed = asyncio.Event()
+        self._settled = asyncio.Event()
+        self._stopping = False
+
+    # What the control socket asks for
+
+    async def invite(self, address: Address | None) -> Invite:
+        """A token for the network this node is in; one is begun where there is none. Raises NotStaked."""
+        means = await asyncio.to_thread(means_of, self.settings, self.who.id, self.store)
+        if means is None:
+            await asyncio.to_thread(self.store.keep_secrets, (Secret.new(),))
+            await self.change()
+            means = await asyncio.to_thread(means_of, self.settings, self.who.id, self.store)
+        if means is None or not means.secrets:
+            raise NotStaked("missing")
+        return Invite(means.secrets[0], self._members(address))
+
+    async def join(self, invite: Invite) -> None:
+        """Enter the network of this token, leaving any other one."""
+        await asyncio.to_thread(self.store.forget)
+        await asyncio.to_thread(self.store.keep_secrets, (invite.secret,))
+        await asyncio.to_thread(self.store.keep_contacts, list(invite.members))
+        await self.change()
+
+    async def try_members(self, invite: Invite) -> dict[str, str]:
+        """Call the members that a token names, for JOIN_SECONDS: each address with who answered, or why nobody did."""
+        told: dict[str, str] = {}
+        with suppress(TimeoutError):
+            async with asyncio.timeout(JOIN_SECONDS):
+                while self.network is not None and not any(text.startswith("joined") for text in told.values()):
+                    for node, place in invite.members:
+                        told[str(place)] = await self._try_member(self.network, node, place)
+                    await self._wait(1.0)
+        return told
+
+    async def leave(self) -> None:
+        await asyncio.to_thread(self.store.forget)
+        await self.change()
+
+    async def change(self) -> None:
+        """The means have changed: close what is open, open what is to be; wait until that is done."""
+        self._settled.clear()
+        self._changed.set()
+        await self.settled()
+
+    async def settled(self) -> None:
+        """Wait until the network is open, or it is known why it is not."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LEAVE_SECONDS + RETRY_SECONDS):
+                await self._settled.wait()
+
+    async def stop(self) -> None:
+        """Say good-bye, before the node ends."""
+        self._stopping = True
+        if self.network is not None:
+            await self.change()
+
+    async def _try_member(self, network: Network, node: NodeId, place: Address) -> str:
+        if node == self.who.id:
+            return "this node itself"
+        try:
+            await network.carrier.meet(place, node)
+        except NoContact as error:
+            return str(error)
+        return f"joined by node {node[:8]}"
+
+    # The loop
+
+    async def step(self) -> float:
+        self._changed.clear()  # first: what changes while this is read is read again
+        means = None
+        try:
+            if not self._stopping:
+                means = await asyncio.to_thread(means_of, self.settings, self.who.id, self.store)
+        except (BadToken, BadKey) as error:
+            self.why = f"the network cannot be entered: {error}"
+            log.error("network_closed", reason=self.why)
+        if means is None:
+            self._settled.set()
+            await self._changed.wait()
+            return 0.0
+        try:
+            place = await asyncio.to_thread(self._place, means)
+        except OSError as error:
+            self.why = cannot_listen(self.settings, error)
+            log.error("network_closed", reason=self.why)
+            self._settled.set()
+            await self._wait(RETRY_SECONDS)
+            return 0.0
+        await self._live(place)
+        return 0.0
+
+    async def _live(self, place: Place) -> None:
+        epoch, records = await asyncio.to_thread(self.store.peers)
+        async with networked(place, self._clock, self._rng, epoch) as network:
+            network.membership.restore(records, self._clock())
+            self.network, self.addresses, self.why = network, place.addresses, ""
+            self.reach.membership = network.membership
+            log.info("network_open", port=place.sockets[0].getsockname()[1] if place.sockets else None)
+            self._settled.set()
+            try:
+                async with self._lan(network, place) as discovery:
+                    await self._gossip(network, discovery)
+            finally:
+                self.network, self.addresses, self.why = None, (), NO_NETWORK
+                self.reach.membership = None
+                await self._keep(network)
+
+    @asynccontextmanager
+    async def _lan(self, network: Network, place: Place) -> AsyncIterator[Discovery | None]:
+        """Who is heard on this LAN, where MDNS is on."""
+        if not self.settings.mdns:
+            yield None
+            return
+        bound = [sock.getsockname() for sock in place.sockets]
+        presence = Presence(
+            me=self.who.id,
+            networks=lambda: network.stake.networks,
+            port=bound[0][1] if bound else None,
+            bound=tuple(ip_address(name[0]) for name in bound),
+            allowed=place.policy.gossiped,
+        )
+
+        def heard(hint: Hint) -> None:
+            network.carrier.try_hint(hint.node, hint.addresses)
+
+        async with lan(presence, heard, self._clock) as discovery:
+            yield discovery
+
+    async def _gossip(self, network: Network, discovery: Discovery | None) -> None:
+        kept = self._clock()
+        look_at = kept
+        await self._keep(network)
+        while not self._changed.is_set():
+            self._announce(network)
+            await network.carrier.round()
+            network.fetching.round()
+            if discovery is not None and self._clock() >= look_at:
+                look_at = self._clock() + await discovery.step()
+                self._call_again(network, discovery)
+            if self._clock() - kept > KEEP_SECONDS:
+                kept = self._clock()
+                await self._keep(network)
+            await self._wait(self._rng.uniform(*ROUND))
+
+    def _call_again(self, network: Network, discovery: Discovery) -> None:
+        """Those who are heard and not alive here: a hint is told once, and its first try may have failed."""
+        alive = {member.node for member in network.membership.roster.routable(self._clock())}
+        for hint in discovery.hints:
+            if hint.node not in alive:
+                network.carrier.try_hint(hint.node, hint.addresses)
+
+    def _announce(self, network: Network) -> None:
+        """What this node says of itself: news only when something has changed."""
+        models = self.reach.catalogue.share(self._own.shared()) if self.addresses else Models()
+        now = self._clock()
+        proof = proof_text(network.stake.proof(network.stake.networks[0], now))
+        name = self.who.name if isinstance(network.stake, SharedSecret) else ""
+        network.membership.announce(now, addrs=self.addresses, models=models, proof=proof, name=name)
+
+    async def _keep(self, network: Network) -> None:
+        membership = network.membership
+        if self._stopping or not self._changed.is_set():
+            await asyncio.to_thread(self.store.keep_peers, membership.epoch, membership.remembered())
+
+    async def _wait(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
+
+    # What it is made of: these block
+
+    def _place(self, means: Means) -> Place:
+        settings = self.settings
+        ranges = settings.peer_allow_cidrs
+        if ranges is None:
+            ranges = OWN_LAN if means.secrets else ()
+        serves = settings.mode == "node"
+        sockets = listen(settings, self.store) if serves else []
+        addresses = addresses_of(settings, sockets) if serves else ()
+        named = frozenset(Address.parse(bootnode.address) for bootnode in means.bootnodes)
+        return Place(
+            key=self._key,
+            who=self.who,
+            metrics=self._metrics,
+            stake=means.stake,
+            context=NodeTls(settings.masa_dir, self._key, self._clock()).context,
+            sockets=sockets,
+            addresses=addresses,
+            policy=DialPolicy(ranges, named),
+            bootnodes=means.bootnodes,
+            strangers=not means.secrets,
+            allow=frozenset(settings.peer_allow),
+            deny=frozenset(settings.peer_deny),
+            catalogue=self.reach.catalogue,
+            most_connections=settings.max_connections,
+            most_per_address=settings.max_connections_per_ip,
+        )
+
+    def _members(self, address: Address | None) -> tuple[tuple[NodeId, Address], ...]:
+        """Whom a token names: this node first, then others that are alive."""
+        own = [address] if address else [Address.parse(text) for text in self.addresses]
+        found = [(self.who.id, place) for place in own[:2]]
+        if self.network is not None:
+            alive = self.network.membership.roster.routable(self._clock())
+            found += [(peer.node, Address.parse(peer.record.addrs[0])) for peer in alive if peer.record.addrs]
+        return tuple(found[:4])

@@ -1,0 +1,90 @@
+"""TLS on the peer listener: connections are counted when accepted, before their handshake (docs/security.md C-21).
+
+asyncio's own TLS server tells nobody of a connection until its handshake is done, so that stalled ones were free.
+"""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from masa_node.listening import BACKLOG
+from masa_node.server import RESET_ON_CLOSE, NodeServer
+
+HANDSHAKE_SECONDS = 5.0
+PAUSE_SECONDS = 0.5
+"""After an accept that failed: no descriptor was free."""
+
+
+class TlsAccept:
+    """Accepts for one server; each handshake is a task of its own."""
+
+    def __init__(self, server: NodeServer, context: ssl.SSLContext, group: asyncio.TaskGroup) -> None:
+        self._server = server
+        self._context = context
+        self._group = group
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self, listener: socket.socket) -> None:
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+        self._keep(self._group.create_task(self._accept(listener), name="accept"))
+
+    def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+
+    async def _accept(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                try:
+                    accepted, peer = await loop.sock_accept(listener)
+                except OSError:
+                    await asyncio.sleep(PAUSE_SECONDS)
+                    continue
+                self._admit(accepted, str(peer[0]))
+        finally:
+            listener.close()
+
+    def _admit(self, accepted: socket.socket, address: str) -> None:
+        if self._server.admit(address):
+            self._keep(self._group.create_task(self._handshake(accepted, address), name="handshake"))
+        else:
+            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+            accepted.close()
+
+    async def _handshake(self, accepted: socket.socket, address: str) -> None:
+        """Then the connection is an ordinary one of the server's. One that fails or dawdles is dropped."""
+        connection = self._server.admitted(address)
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: connection, accepted, ssl=self._context, ssl_handshake_timeout=HANDSHAKE_SECONDS
+            )
+        except OSError:
+            # It had no connection_made(), and so will have no connection_lost().
+            accepted.close()
+            self._server.leave(address)
+        except asyncio.CancelledError:
+            accepted.close()
+            raise
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+@asynccontextmanager
+async def accepting_tls(
+    server: NodeServer, sockets: Sequence[socket.socket], context: ssl.SSLContext
+) -> AsyncIterator[None]:
+    """Accept peers on these bound sockets until the block is left; then they are closed, and handshakes dropped."""
+    async with asyncio.TaskGroup() as group:
+        accepting = TlsAccept(server, context, group)
+        for listener in sockets:
+            accepting.start(listener)
+        try:
+            yield
+        finally:
+            accepting.stop()

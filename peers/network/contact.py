@@ -1,0 +1,220 @@
+"""Asking other nodes: first contact by ping, then signed requests over pinned TLS (docs/security.md C-6, C-7)."""
+
+import base64
+import secrets
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import aiohttp
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from peers.network.certificates import NetworkId, NotStaked
+from peers.network.dialing import Address, DialPolicy
+from peers.network.identity import parse_key, raw_key
+from peers.network.records import RecordError, read
+from peers.network.signatures import Signed, clock_offset, content_digest, sign
+from peers.network.stake import Stake
+from peers.network.tls import NodePin, SeenKey
+from peers.upstreams.link import read_whole
+from peers.wire import NodeId
+
+PING = b"masa-ping-v1\0"
+LARGEST_PING = 2048
+LARGEST_ANSWER = 256 * 1024
+CONNECT_SECONDS = 3.0
+OFFSETS = 1024
+"""Peers whose clocks are remembered."""
+
+
+NO_NODE = "what answers there is no node of a network of ours"
+
+
+class NoContact(Exception):
+    """A node could not be asked; `reason` says why in a word, the text in words."""
+
+    def __init__(self, reason: str, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Met:
+    """Whom a ping reached: a staked member of a network of ours."""
+
+    node: NodeId
+    record: str
+    """Sealed."""
+    clock: float
+    """Its own, in Unix seconds, by the answer's Date."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A peer's whole answer."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def refused(self) -> str | None:
+        """The peer's own refusal, where it is one."""
+        return self.headers.get("masa-error")
+
+
+def ping_answer(key: Ed25519PrivateKey, network: NetworkId, nonce: bytes, record: str) -> bytes:
+    """Signature (64 bytes) over PING + nonce + network id, then the sealed record, which holds the proof of stake."""
+    return key.sign(PING + nonce + network.encode()) + record.encode()
+
+
+class Contact:
+    """Every request this node sends to another one."""
+
+    def __init__(
+        self,
+        key: Ed25519PrivateKey,
+        me: NodeId,
+        stake: Stake,
+        policy: DialPolicy,
+        sessions: Mapping[bool, aiohttp.ClientSession],
+        clock: Callable[[], float],
+    ) -> None:
+        self._key = key
+        self._me = me
+        self._stake = stake
+        self._policy = policy
+        self._sessions = sessions
+        """By whether the operator named the address."""
+        self._clock = clock
+        self._offsets: dict[NodeId, float] = {}
+        """Seconds that a peer's clock is ahead of ours, where that mattered."""
+
+    async def ping(self, address: Address, expected: NodeId | None = None) -> Met:
+        """Who listens there, if it is a staked member; nothing else is sent to one that is not. Raises NoContact."""
+        nonce, network = secrets.token_bytes(16), self._stake.networks[0]
+        seen = SeenKey()
+        headers = {"Masa-Nonce": nonce.hex(), "Masa-Network": network, "Connection": "close"}
+        answer = await self._send("GET", address, "/peer/v1/ping", b"", headers, seen, within=CONNECT_SECONDS)
+        if seen.node is None or (expected is not None and seen.node != expected):
+            raise NoContact("wrong_key", "another node than the one named answers there")
+        if seen.node == self._me:
+            raise NoContact("self", "this node itself answers there")
+        if answer.status != 200 or len(answer.body) > LARGEST_PING:
+            raise NoContact("no_node", NO_NODE)
+        return self._met(seen.node, network, nonce, answer)
+
+    async def post(
+        self, node: NodeId, address: Address, path: str, body: bytes, *, content_type: str, within: float
+    ) -> Answer:
+        """One signed request with a small answer; a clock that differs is told once. Raises NoContact."""
+        pin = NodePin(raw_key(node))
+        for again in (False, True):
+            request = Signed(
+                "POST", path, content_type, content_digest(body), node, secrets.token_hex(16), int(within * 1000)
+            )
+            now = self._clock() + self._offsets.get(node, 0.0)
+            headers = sign(request, self._key, self._me, now, secrets.token_bytes(16))
+            answer = await self._send("POST", address, path, body, headers, pin, within=within)
+            if answer.refused != "clock" or again:
+                return answer
+            offset = clock_offset(answer.headers.get("date", ""), self._clock())
+            if offset is None:
+                raise NoContact("clock", "the clocks differ by more than 10 minutes")
+            self._remember(node, offset)
+        raise AssertionError("the second answer is returned")
+
+    def offset(self, node: NodeId) -> float:
+        """Seconds that its clock is ahead of ours, as far as we were told."""
+        return self._offsets.get(node, 0.0)
+
+    def _met(self, node: NodeId, network: NetworkId, nonce: bytes, answer: Answer) -> Met:
+        signature, text = answer.body[:64], answer.body[64:].decode("latin-1")
+        try:
+            parse_key(node).verify(signature, PING + nonce + network.encode())
+            record = read(text).record
+            self._stake.proven(node, proof_bytes(record.proof), self._clock())
+        except (InvalidSignature, RecordError):
+            raise NoContact("no_node", NO_NODE) from None
+        except NotStaked as error:
+            raise NoContact(error.reason, error.text) from error
+        if record.node != node:
+            raise NoContact("no_node", NO_NODE)
+        return Met(node, text, self._clock() + (clock_offset(answer.headers.get("date", ""), self._clock()) or 0.0))
+
+    async def _send(
+        self,
+        method: str,
+        address: Address,
+        path: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        check: aiohttp.Fingerprint,
+        *,
+        within: float,
+    ) -> Answer:
+        session = self._sessions[address in self._policy.named]
+        timeout = aiohttp.ClientTimeout(total=within, sock_connect=CONNECT_SECONDS)
+        try:
+            async with session.request(
+                method,
+                f"https://{address}{path}",
+                data=body or None,
+                headers=headers,
+                ssl=check,
+                timeout=timeout,
+                allow_redirects=False,
+            ) as got:
+                content = await read_whole(got.content, LARGEST_ANSWER)
+                if len(content) > LARGEST_ANSWER:
+                    raise NoContact("too_large", "its answer is over 256 KiB")
+                return Answer(got.status, {name.lower(): value for name, value in got.headers.items()}, content)
+        except aiohttp.ServerFingerprintMismatch as error:
+            raise NoContact("wrong_key", "another node than the one named answers there") from error
+        except TimeoutError as error:
+            raise NoContact("silent", "it did not answer in time") from error
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise NoContact("refused", "it cannot be reached") from error
+
+    def _remember(self, node: NodeId, offset: float) -> None:
+        self._offsets.pop(node, None)
+        while len(self._offsets) >= OFFSETS:
+            del self._offsets[next(iter(self._offsets))]
+        self._offsets[node] = offset
+
+
+def proof_text(proof: bytes) -> str:
+    """A proof of stake as a record holds it: base64url without padding."""
+    return base64.urlsafe_b64encode(proof).decode().rstrip("=")
+
+
+def proof_bytes(text: str) -> bytes:
+    """Empty where it is none, which proves nothing."""
+    try:
+        return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except ValueError:
+        return b""
+
+
+@asynccontextmanager
+async def peer_sessions(policy: DialPolicy) -> AsyncIterator[Mapping[bool, aiohttp.ClientSession]]:
+    """The only sessions that dial peers: one for addresses the operator named, one for all others."""
+    sessions = {named: _session(policy, named) for named in (False, True)}
+    try:
+        yield sessions
+    finally:
+        for session in sessions.values():
+            await session.close()
+
+
+def _session(policy: DialPolicy, named: bool) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(
+            socket_factory=policy.socket_factory(named), limit=256, limit_per_host=16, keepalive_timeout=60
+        ),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=False,
+        auto_decompress=False,
+        skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
+    )

@@ -1,0 +1,86 @@
+"""Gate: whether a request that says it comes from a peer does. Cheap things first (docs/security.md C-7). Pure."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from multidict import MultiMapping
+
+from peers.errors import Busy, MasaError
+from peers.network.identity import BadKey, parse_key
+from peers.network.signatures import (
+    Claim,
+    Refused,
+    ReplayCache,
+    check_digest,
+    check_recipient,
+    check_signature,
+    check_time,
+    parse,
+)
+from peers.wire import NodeId
+
+BURST, PER_SECOND = 200.0, 50.0
+MOST_SOURCES = 4096
+
+
+@dataclass(slots=True)
+class _Bucket:
+    left: float
+    at: float
+
+
+class Buckets:
+    """How much each source may still ask for: a token bucket each, at most MOST_SOURCES of them."""
+
+    def __init__(self, burst: float = BURST, per_second: float = PER_SECOND) -> None:
+        self._burst = burst
+        self._per_second = per_second
+        self._buckets: dict[str, _Bucket] = {}
+
+    def take(self, source: str, now: float) -> None:
+        """One request. Raises Busy, 429 `rate_limited`."""
+        bucket = self._buckets.pop(source, None) or _Bucket(self._burst, now)
+        bucket.left = min(self._burst, bucket.left + max(0.0, now - bucket.at) * self._per_second)
+        bucket.at = now
+        self._buckets[source] = bucket  # behind all others: who has been silent for longest is forgotten first
+        while len(self._buckets) > MOST_SOURCES:
+            del self._buckets[next(iter(self._buckets))]
+        if bucket.left < 1:
+            raise Busy("too many requests", status=429, code="rate_limited")
+        bucket.left -= 1
+
+
+class Gate:
+    """One for a peer listener."""
+
+    def __init__(self, me: NodeId, known: Callable[[NodeId], bool], *, strangers: bool) -> None:
+        """`known`: whether this node is a member whose stake holds."""
+        self._me = me
+        self._known = known
+        self._addresses = Buckets()
+        self._nodes = Buckets()
+        self._seen = ReplayCache(most_per_key=32_768 if strangers else None)
+
+    def head(
+        self, method: str, path: str, headers: MultiMapping[str], source: str, now: float, *, known: bool
+    ) -> Claim:
+        """Steps 1 to 3, before the body is read. `known`: only members pass, or anybody. Raises MasaError."""
+        claim = parse(method, path, headers)
+        check_recipient(claim, self._me)
+        if known and not self._known(claim.keyid):
+            raise MasaError(403, "unknown_peer", "this node does not know the sender: identify first")
+        self._addresses.take(source, now)
+        check_time(claim, now)
+        return claim
+
+    def body(self, claim: Claim, body: bytes, now: float) -> NodeId:
+        """Steps 4 to 6: who sent it. A bad signature counts against nobody but the address it came from."""
+        check_digest(claim, body)
+        try:
+            key = parse_key(claim.keyid)
+        except BadKey:
+            raise Refused("signature") from None
+        check_signature(claim, key)
+        self._nodes.take(claim.keyid, now)
+        self._seen.add(claim, now)
+        return claim.keyid
