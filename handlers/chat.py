@@ -6,6 +6,7 @@ from aiohttp import HttpVersion10, hdrs, web
 
 from handlers.admission import Lease
 from handlers.keys import BODIES, EXPECT, ROUTER, SETTINGS, SIGHT, TURNS
+from handlers.middlewares.door import check_content_type
 from handlers.relay import relay
 from peers.doors import BY_PATH
 from peers.errors import BadRequest, MasaError
@@ -27,7 +28,11 @@ WINDOW_BYTES = 10 * 1024
 
 
 async def chat(request: web.Request) -> web.StreamResponse:
-    """Admission in this order: declared length, body memory, the body, its peek, a place; then the upstream."""
+    """Admission in this order, behind Host, Origin and key.
+
+    Content type, declared length, body memory, the body, its peek, a place; then the upstream.
+    """
+    check_content_type(request)
     with request.app[BODIES].lease(declared_length(request)) as lease:
         call = await read_call(request, lease)
         async with request.app[TURNS].place(caller(request)):

@@ -45,7 +45,6 @@ def door(settings: Settings) -> Middleware:
             request[ORIGIN] = origin
             if request.method == hdrs.METH_OPTIONS and "Access-Control-Request-Method" in request.headers:
                 return preflight(request)
-        check_content_type(request)
         return await handler(request)
 
     return check

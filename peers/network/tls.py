@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+from abc import ABC, abstractmethod
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -59,7 +60,7 @@ class NodeTls:
         return True
 
 
-class KeyCheck(aiohttp.Fingerprint):
+class KeyCheck(aiohttp.Fingerprint, ABC):
     """For `ssl=` of a request: aiohttp asks it about every new connection, before the first byte of a request.
 
     aiohttp pairs it with a context of its own that accepts any certificate, whatever its dates, and TLS 1.2 too:
@@ -70,9 +71,9 @@ class KeyCheck(aiohttp.Fingerprint):
         place = transport.get_extra_info("peername") or ("", 0)
         self.saw(_served_key(transport), *place[:2])
 
+    @abstractmethod
     def saw(self, key: bytes, host: str, port: int) -> None:
         """Judge the raw key that was served there; empty where there was none. Raises ServerFingerprintMismatch."""
-        raise NotImplementedError
 
 
 class NodePin(KeyCheck):
