@@ -3,9 +3,8 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
-from ipaddress import ip_address
+from collections.abc import Callable
+from contextlib import suppress
 
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -14,17 +13,14 @@ from config.settings import Settings
 from handlers.keys import Who
 from masa_node.means import Means, addresses_of, cannot_listen, listen, means_of
 from masa_node.peering import Network, Place, networked
+from masa_node.stay import Stay
 from peers.metrics import Metrics
 from peers.network.catalogue import Catalogue
 from peers.network.certificates import NotStaked
-from peers.network.contact import NoContact, proof_text
+from peers.network.contact import NoContact
 from peers.network.dialing import OWN_LAN, Address, DialPolicy
-from peers.network.discovery import Discovery, lan
-from peers.network.hints import Hint, Presence
 from peers.network.identity import BadKey
 from peers.network.reach import Reach
-from peers.network.records import Models
-from peers.network.stake import SharedSecret
 from peers.network.store import Store
 from peers.network.tls import NodeTls
 from peers.network.tokens import BadToken, Invite, Secret
@@ -34,9 +30,6 @@ from peers.wire import NodeId
 log = structlog.get_logger(__name__)
 
 NO_NETWORK = "this node is in no network; `masa-node invite` begins one, `masa-node join` enters one"
-ROUND = (0.8, 1.2)
-"""Seconds between two rounds of gossip."""
-KEEP_SECONDS = 30.0
 LEAVE_SECONDS = 2.0
 JOIN_SECONDS = 10.0
 RETRY_SECONDS = 5.0
@@ -61,9 +54,8 @@ class Joined:
         self.store = Store(settings.masa_dir)
         self.reach = Reach(Catalogue(), clock)
         """What callers are told of the network."""
-        self.network: Network | None = None
-        self.addresses: tuple[str, ...] = ()
-        """Where peers should dial this node."""
+        self.stay: Stay | None = None
+        """None while it is in no network."""
         self.why = NO_NETWORK
         """In words, with the remedy, while there is none."""
         self._key = key
@@ -74,6 +66,15 @@ class Joined:
         self._changed = asyncio.Event()
         self._settled = asyncio.Event()
         self._stopping = False
+
+    @property
+    def network(self) -> Network | None:
+        return self.stay.network if self.stay else None
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Where peers should dial this node."""
+        return self.stay.addresses if self.stay else ()
 
     # What the control socket asks for
 
@@ -90,7 +91,7 @@ class Joined:
 
     async def join(self, invite: Invite) -> None:
         """Enter the network of this token, leaving any other one."""
-        await asyncio.to_thread(self.store.forget)
+        await self._forget()
         await asyncio.to_thread(self.store.keep_secrets, (invite.secret,))
         await asyncio.to_thread(self.store.keep_contacts, list(invite.members))
         await self.change()
@@ -107,7 +108,7 @@ class Joined:
         return told
 
     async def leave(self) -> None:
-        await asyncio.to_thread(self.store.forget)
+        await self._forget()
         await self.change()
 
     async def change(self) -> None:
@@ -127,6 +128,11 @@ class Joined:
         self._stopping = True
         if self.network is not None:
             await self.change()
+
+    async def _forget(self) -> None:
+        if self.stay is not None:
+            self.stay.left = True
+        await asyncio.to_thread(self.store.forget)
 
     async def _try_member(self, network: Network, node: NodeId, place: Address) -> str:
         if node == self.who.id:
@@ -167,74 +173,27 @@ class Joined:
         epoch, records = await asyncio.to_thread(self.store.peers)
         async with networked(place, self._clock, self._rng, epoch) as network:
             network.membership.restore(records, self._clock())
-            self.network, self.addresses, self.why = network, place.addresses, ""
+            stay = Stay(
+                network=network,
+                place=place,
+                settings=self.settings,
+                who=self.who,
+                store=self.store,
+                reach=self.reach,
+                own=self._own,
+                clock=self._clock,
+                rng=self._rng,
+                over=self._changed,
+            )
+            self.stay, self.why = stay, ""
             self.reach.membership = network.membership
             log.info("network_open", port=place.sockets[0].getsockname()[1] if place.sockets else None)
             self._settled.set()
             try:
-                async with self._lan(network, place) as discovery:
-                    await self._gossip(network, discovery)
+                await stay.run()
             finally:
-                self.network, self.addresses, self.why = None, (), NO_NETWORK
+                self.stay, self.why = None, NO_NETWORK
                 self.reach.membership = None
-                await self._keep(network)
-
-    @asynccontextmanager
-    async def _lan(self, network: Network, place: Place) -> AsyncIterator[Discovery | None]:
-        """Who is heard on this LAN, where MDNS is on."""
-        if not self.settings.mdns:
-            yield None
-            return
-        bound = [sock.getsockname() for sock in place.sockets]
-        presence = Presence(
-            me=self.who.id,
-            networks=lambda: network.stake.networks,
-            port=bound[0][1] if bound else None,
-            bound=tuple(ip_address(name[0]) for name in bound),
-            allowed=place.policy.gossiped,
-        )
-
-        def heard(hint: Hint) -> None:
-            network.carrier.try_hint(hint.node, hint.addresses)
-
-        async with lan(presence, heard, self._clock) as discovery:
-            yield discovery
-
-    async def _gossip(self, network: Network, discovery: Discovery | None) -> None:
-        kept = self._clock()
-        look_at = kept
-        await self._keep(network)
-        while not self._changed.is_set():
-            self._announce(network)
-            await network.carrier.round()
-            network.fetching.round()
-            if discovery is not None and self._clock() >= look_at:
-                look_at = self._clock() + await discovery.step()
-                self._call_again(network, discovery)
-            if self._clock() - kept > KEEP_SECONDS:
-                kept = self._clock()
-                await self._keep(network)
-            await self._wait(self._rng.uniform(*ROUND))
-
-    def _call_again(self, network: Network, discovery: Discovery) -> None:
-        """Those who are heard and not alive here: a hint is told once, and its first try may have failed."""
-        alive = {member.node for member in network.membership.roster.routable(self._clock())}
-        for hint in discovery.hints:
-            if hint.node not in alive:
-                network.carrier.try_hint(hint.node, hint.addresses)
-
-    def _announce(self, network: Network) -> None:
-        """What this node says of itself: news only when something has changed."""
-        models = self.reach.catalogue.share(self._own.shared()) if self.addresses else Models()
-        now = self._clock()
-        proof = proof_text(network.stake.proof(network.stake.networks[0], now))
-        name = self.who.name if isinstance(network.stake, SharedSecret) else ""
-        network.membership.announce(now, addrs=self.addresses, models=models, proof=proof, name=name)
-
-    async def _keep(self, network: Network) -> None:
-        membership = network.membership
-        if self._stopping or not self._changed.is_set():
-            await asyncio.to_thread(self.store.keep_peers, membership.epoch, membership.remembered())
 
     async def _wait(self, seconds: float) -> None:
         with suppress(TimeoutError):
