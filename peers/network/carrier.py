@@ -10,6 +10,7 @@ import structlog
 from peers.network.contact import Answer, Contact, NoContact
 from peers.network.dialing import Address, BadAddress
 from peers.network.membership import Membership
+from peers.network.signatures import date_offset
 from peers.network.terms import Send
 from peers.wire import NodeId
 
@@ -53,6 +54,11 @@ class Carrier:
         self._clock = clock
         self._group = group
         self._tasks: set[asyncio.Task[None]] = set()
+        self._bootnodes = {bootnode.address for bootnode in membership.bootnodes}
+        self.latencies: dict[NodeId, float] = {}
+        """Seconds that the last exchange with each took."""
+        self.called: dict[str, str] = {}
+        """What came of the last call to each bootnode's address: empty, or why nobody is met there."""
 
     @property
     def busy(self) -> bool:
@@ -62,12 +68,14 @@ class Carrier:
     async def round(self) -> float:
         """One round of gossip, begun. Returns the seconds until the next."""
         self.deliver(self.membership.tick(self._clock()))
+        for node in self.latencies.keys() - self.membership.table.members.keys():
+            del self.latencies[node]
         return ROUND_SECONDS
 
     def deliver(self, sends: list[Send]) -> None:
         for send in sends:
             if len(self._tasks) >= MOST_AT_ONCE:
-                self._missed(send, refused=False)
+                self._missed(send, refused=False, lasted=0.0)
                 continue
             task = self._group.create_task(self._exchange(send), name=f"exchange:{(send.node or '?')[:8]}")
             self._tasks.add(task)
@@ -102,42 +110,50 @@ class Carrier:
 
     async def meet(self, address: Address, expected: NodeId | None = None) -> NodeId:
         """First contact, both ways: a ping shows us who is there, identify shows us to them. Raises NoContact."""
-        met = await self._contact.ping(address, expected)
+        met = await self._contact.ping(address, expected, patience=self._patience)
         self.membership.heard_clock(met.node, met.clock, self._clock())
         self.membership.introduced(met.record, self._clock(), str(address))
         await self._identify(met.node, address)
         return met.node
 
+    @property
+    def _patience(self) -> int:
+        """What time limits are multiplied by, since it may be we who are slow."""
+        return self.membership.liveness.patience
+
     async def _exchange(self, send: Send) -> None:
-        refused = False
+        began, failure = self._clock(), None
         for text in send.addresses:
             try:
                 await self._try(send, Address.parse(text))
             except BadAddress:
                 continue
             except NoContact as error:
-                refused = error.reason == "refused"
+                failure = error
                 log.debug("peer_missed", peer=(send.node or "")[:8], reason=error.reason)
+                self._call_ended(text, str(error))
                 continue
+            self._call_ended(text, "")
             return
-        self._missed(send, refused)
+        self._missed(send, failure is not None and failure.reason == "refused", self._clock() - began)
 
     async def _try(self, send: Send, address: Address) -> None:
+        began = self._clock()
         if send.node is None:
             await self.meet(address)
-        elif send.body is None:
-            met = await self._contact.ping(address, send.node)
+            return
+        if send.body is None:
+            met = await self._contact.ping(address, send.node, patience=self._patience)
             self.membership.introduced(met.record, self._clock())
-            self.membership.answered(send.node, b"", self._clock())
+            answered = b""
         else:
-            answer = await self._gossip(send.node, address, send.body)
-            self.deliver(self.membership.answered(send.node, answer.body, self._clock()))
+            answered = (await self._gossip(send.node, address, send.body)).body
+        self.latencies[send.node] = max(0.0, self._clock() - began)
+        self.deliver(self.membership.answered(send.node, answered, self._clock()))
 
     async def _gossip(self, node: NodeId, address: Address, body: bytes) -> Answer:
         for again in (False, True):
-            answer = await self._contact.post(
-                node, address, "/peer/v1/gossip", body, content_type=JSON, within=EXCHANGE_SECONDS
-            )
+            answer = await self._post(node, address, "/peer/v1/gossip", body)
             if answer.status == 200:
                 return answer
             if answer.refused != "unknown_peer" or again:
@@ -146,16 +162,34 @@ class Carrier:
         raise NoContact(answer.refused or str(answer.status), "it refused to gossip")
 
     async def _identify(self, node: NodeId, address: Address) -> None:
-        body = msgspec.json.encode(Identify(self.membership.sealed))
-        answer = await self._contact.post(
-            node, address, "/peer/v1/identify", body, content_type=JSON, within=EXCHANGE_SECONDS
-        )
-        if answer.status != 200:
-            raise NoContact(answer.refused or str(answer.status), "it does not take us for a member")
+        """A record that it holds for untimely is sealed anew by its clock, and shown once more."""
+        for again in (False, True):
+            body = msgspec.json.encode(Identify(self.membership.sealed))
+            answer = await self._post(node, address, "/peer/v1/identify", body)
+            if answer.status == 200:
+                return
+            if answer.refused not in ("stale", "early") or again:
+                break
+            self._hear_clock(node, answer)
+        raise NoContact(answer.refused or str(answer.status), "it does not take us for a member")
 
-    def _missed(self, send: Send, refused: bool) -> None:
+    async def _post(self, node: NodeId, address: Address, path: str, body: bytes) -> Answer:
+        within = EXCHANGE_SECONDS * self._patience
+        return await self._contact.post(node, address, path, body, content_type=JSON, within=within)
+
+    def _hear_clock(self, node: NodeId, answer: Answer) -> None:
+        now = self._clock()
+        offset = date_offset(answer.headers.get("date", ""), now)
+        if offset is not None:
+            self.membership.heard_clock(node, now + offset, now)
+
+    def _call_ended(self, address: str, why: str) -> None:
+        if address in self._bootnodes:
+            self.called[address] = why
+
+    def _missed(self, send: Send, refused: bool, lasted: float) -> None:
         if send.node is not None:
-            self.membership.missed(send.node, self._clock(), refused)
+            self.membership.missed(send.node, self._clock(), refused, lasted)
 
 
 @asynccontextmanager

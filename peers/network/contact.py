@@ -14,7 +14,7 @@ from peers.network.certificates import NetworkId, NotStaked
 from peers.network.dialing import Address, DialPolicy
 from peers.network.identity import parse_key, raw_key
 from peers.network.records import RecordError, read
-from peers.network.signatures import Signed, clock_offset, content_digest, sign
+from peers.network.signatures import Signed, clock_offset, content_digest, date_offset, sign
 from peers.network.stake import Stake
 from peers.network.tls import NodePin, SeenKey
 from peers.upstreams.link import read_whole
@@ -26,7 +26,13 @@ LARGEST_ANSWER = 256 * 1024
 CONNECT_SECONDS = 3.0
 OFFSETS = 1024
 """Peers whose clocks are remembered."""
+MOST_OPEN, MOST_PER_HOST = 256, 16
+"""Connections to peers."""
+KEPT_SECONDS = 60.0
+"""An idle connection."""
 
+Connect = Callable[[DialPolicy, bool], aiohttp.BaseConnector]
+"""(what may be dialled, whether the operator named it): what makes the connections and asks KeyCheck about them."""
 
 NO_NODE = "what answers there is no node of a network of ours"
 
@@ -91,12 +97,14 @@ class Contact:
         self._offsets: dict[NodeId, float] = {}
         """Seconds that a peer's clock is ahead of ours, where that mattered."""
 
-    async def ping(self, address: Address, expected: NodeId | None = None) -> Met:
+    async def ping(self, address: Address, expected: NodeId | None = None, *, patience: int = 1) -> Met:
         """Who listens there, if it is a staked member; nothing else is sent to one that is not. Raises NoContact."""
         nonce, network = secrets.token_bytes(16), self._stake.networks[0]
         seen = SeenKey()
         headers = {"Masa-Nonce": nonce.hex(), "Masa-Network": network, "Connection": "close"}
-        answer = await self._send("GET", address, "/peer/v1/ping", b"", headers, seen, within=CONNECT_SECONDS)
+        answer = await self._send(
+            "GET", address, "/peer/v1/ping", b"", headers, seen, within=CONNECT_SECONDS * patience
+        )
         if seen.node is None or (expected is not None and seen.node != expected):
             raise NoContact("wrong_key", "another node than the one named answers there")
         if seen.node == self._me:
@@ -141,7 +149,7 @@ class Contact:
             raise NoContact(error.reason, error.text) from error
         if record.node != node:
             raise NoContact("no_node", NO_NODE)
-        return Met(node, text, self._clock() + (clock_offset(answer.headers.get("date", ""), self._clock()) or 0.0))
+        return Met(node, text, self._clock() + (date_offset(answer.headers.get("date", ""), self._clock()) or 0.0))
 
     async def _send(
         self,
@@ -197,10 +205,22 @@ def proof_bytes(text: str) -> bytes:
         return b""
 
 
+def peer_connector(policy: DialPolicy, named: bool) -> aiohttp.BaseConnector:
+    """TLS to addresses that the operator named, or else to those that `policy` allows."""
+    return aiohttp.TCPConnector(
+        socket_factory=policy.socket_factory(named),
+        limit=MOST_OPEN,
+        limit_per_host=MOST_PER_HOST,
+        keepalive_timeout=KEPT_SECONDS,
+    )
+
+
 @asynccontextmanager
-async def peer_sessions(policy: DialPolicy) -> AsyncIterator[Mapping[bool, aiohttp.ClientSession]]:
+async def peer_sessions(
+    policy: DialPolicy, connector: Connect = peer_connector
+) -> AsyncIterator[Mapping[bool, aiohttp.ClientSession]]:
     """The only sessions that dial peers: one for addresses the operator named, one for all others."""
-    sessions = {named: _session(policy, named) for named in (False, True)}
+    sessions = {named: _session(connector(policy, named)) for named in (False, True)}
     try:
         yield sessions
     finally:
@@ -208,11 +228,9 @@ async def peer_sessions(policy: DialPolicy) -> AsyncIterator[Mapping[bool, aioht
             await session.close()
 
 
-def _session(policy: DialPolicy, named: bool) -> aiohttp.ClientSession:
+def _session(connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(
-            socket_factory=policy.socket_factory(named), limit=256, limit_per_host=16, keepalive_timeout=60
-        ),
+        connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
         auto_decompress=False,

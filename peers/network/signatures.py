@@ -160,11 +160,16 @@ def clock_offset(date: str, now: float) -> float | None:
 
     For one more try after a 401 `clock` that came over a pinned connection (C-7).
     """
+    offset = date_offset(date, now)
+    return offset if offset is not None and abs(offset) <= LARGEST_OFFSET else None
+
+
+def date_offset(date: str, now: float) -> float | None:
+    """Seconds by which the clock behind this Date header is ahead of ours; None: unreadable."""
     try:
-        offset = parsedate_to_datetime(date).timestamp() - now
+        return parsedate_to_datetime(date).timestamp() - now
     except (ValueError, OverflowError, OSError):
         return None
-    return offset if abs(offset) <= LARGEST_OFFSET else None
 
 
 class ReplayCache:
