@@ -4,6 +4,8 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NewType, Protocol
 
+from peers.guests import Guest
+
 NodeId = NewType("NodeId", str)
 
 Dialect = Literal["ollama", "openai", "anthropic", "any"]
@@ -11,6 +13,10 @@ Dialect = Literal["ollama", "openai", "anthropic", "any"]
 
 Operation = Literal["chat", "text_completion", "embeddings", "show", "count_tokens"]
 """What is asked for; the first three are names of OpenTelemetry's `gen_ai.operation.name`."""
+
+
+Ask = Literal["busy", "missing", "off"]
+"""When a call may leave this node (PEER_ASK): also while its own upstreams are busy, when none has the model, never."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,19 @@ class Call:
     """The raw query string, without its question mark."""
     hop: bool = False
     """It came from another node by way of `Masa-Hop`: own upstreams only."""
+    ask: Ask | None = None
+    """When it may leave this node, where the caller says so (`X-Masa-Ask`)."""
+    guest: Guest | None = None
+    """It is a peer's, which gives way to own callers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The node that answers, where it is not this one."""
+
+    node: NodeId
+    name: str
+    """For people."""
 
 
 @dataclass(slots=True)
@@ -64,6 +83,10 @@ class Reply:
     provider: str
     """OpenTelemetry's `gen_ai.provider.name`: `ollama`, `cloudflare`, `openai`, …"""
     on_close: Callable[[], None] = lambda: None
+    by: Source | None = None
+    """None: an upstream of this node's own."""
+    asked: int = 0
+    """How many peers have read the call."""
 
     def close(self) -> None:
         """Stop the work behind this answer. Synchronous, so that it cannot be cancelled half-way; right at any time."""
