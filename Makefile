@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 COMPILE = uv pip compile --quiet --universal -p 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check reliability lock clean
+.PHONY: help run demo test check reliability lock clean
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -14,6 +14,9 @@ help: ## this list
 
 run: $(VENV)/.run ## start the node (the first time: make .venv and install what requirements.lock pins)
 	@exec $(BIN)/masa-node run
+
+demo: $(VENV)/.run ## a whole network on this machine answers a question; needs nothing, leaves nothing
+	@exec $(BIN)/masa-node demo
 
 test: $(VENV)/.dev ## the quick suites: loopback only, no service, under two minutes
 	$(BIN)/python -m pytest -m "not slow and not reliability and not engine"

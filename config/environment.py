@@ -7,20 +7,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from config.env_file import Entry, parse
-from config.fields import PROVIDERS, secret_names, setting_names
+from config.fields import secret_names, setting_names
+from config.kinds import PROVIDERS
 from config.problems import Problem
 
 PREFIX = "MASA_"
 OTHER_NAMES = {"LLM_CHAT_URL": ("OLLAMA_BASE_URL", "OLLAMA_ENDPOINT")}
 LATER = frozenset(
     {
-        "PEER_ASK",
-        "PEER_SERVE",
-        "PEER_MAX_INFLIGHT",
-        "RACE_WIDTH",
-        "RACE_DELAY",
-        "RACE_TIMEOUT",
-        "RACE_PATIENCE",
         "RATE_LIMIT",
         "CACHE_TTL",
         "PROMPT_LIMITS",

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, SecretStr
 
 from config.kinds import (
+    DAY,
     LOCAL_ORIGINS,
     ApiKeys,
     Bytes,
@@ -16,6 +17,7 @@ from config.kinds import (
     Models,
     NodeName,
     Origins,
+    Provider,
     Secret,
     Url,
     home_folder,
@@ -33,12 +35,12 @@ from config.network_kinds import (
     NetworkId,
     NetworkSecret,
     NodeIds,
+    RaceDelay,
+    RaceWidth,
+    Served,
 )
 
-Provider = Literal["openai", "groq", "deepseek", "anthropic"]
-PROVIDERS: tuple[Provider, ...] = get_args(Provider)
 MIB = 1024 * 1024
-DAY = 86400
 
 
 @dataclass(frozen=True)
@@ -211,6 +213,54 @@ class Settings(BaseModel):
     )
     peer_deny: NodeIds = Field(
         default=(), description="Comma list of node ids that this node does not deal with, whatever their stake."
+    )
+    peer_ask: Annotated[
+        Literal["missing", "busy", "off"] | None, BeforeValidator(lower), Shown("by kind of network")
+    ] = Field(
+        default=None,
+        description="When own callers' prompts may go to peers: `missing` (no own upstream has the model), `busy` "
+        "(also while it is full or down) or `off`; a request's `X-Masa-Ask` may narrow it; unset: `busy` where the "
+        "members share a secret, else `missing`.",
+        examples=["busy"],
+    )
+    peer_serve: Served = Field(
+        default=("ollama",),
+        description="Comma list of what peers may use: `ollama` (own model servers, and eliza where LLM_CHAT_URL names "
+        "it), `eliza`, `cloudflare` or a provider, alone or with a pattern of model names as in `ollama:qwen3*`; or "
+        "`all`, or `none`; what a server relays to a cloud only by its whole name, or by `all`.",
+    )
+    peer_max_inflight: Annotated[int | None, Shown("LLM_PARALLEL")] = Field(
+        default=None,
+        ge=1,
+        description="Requests of peers that one upstream does at once; one whose answer has not begun gives way to "
+        "an own caller.",
+        examples=["2"],
+    )
+    race_width: RaceWidth = Field(
+        default=8,
+        description="Peers asked at the same moment, of which at most 2 for a request that does not stream; `1`: one "
+        "after another; `all`: everyone who has the model, whatever the request.",
+    )
+    race_delay: Annotated[RaceDelay, Shown("auto")] = Field(
+        default=None,
+        description="Seconds until more peers are asked, doubling each time; `auto`: twice the usual time to the "
+        "first word of that model, from 0.3 to 5.",
+        examples=["0.5"],
+    )
+    race_timeout: float = Field(
+        default=30.0,
+        gt=0,
+        le=DAY,
+        allow_inf_nan=False,
+        description="Seconds without a sign of life from any peer asked; then the answer is 504.",
+    )
+    race_patience: float = Field(
+        default=270.0,
+        ge=0,
+        le=DAY,
+        allow_inf_nan=False,
+        description="Seconds more while a peer proves that the request is queued, that its model loads, or that it "
+        "reads a long prompt or writes an answer that does not stream; 0: none, whatever the reason.",
     )
 
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(lower)] = Field(

@@ -5,11 +5,14 @@ import re
 import socket
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator, ByteSize, SecretStr
 from yarl import URL
 
+Provider = Literal["openai", "groq", "deepseek", "anthropic"]
+PROVIDERS: tuple[Provider, ...] = get_args(Provider)
+DAY = 86400
 LOCAL_ORIGINS = (
     "http://localhost:*",
     "https://localhost:*",
@@ -101,7 +104,8 @@ def is_loopback(name: str) -> bool:
     return ip_address(name).is_loopback if is_address(name) else name.lower() == "localhost"
 
 
-def origins(value: Any) -> Any:
+def split_or_none(value: Any) -> Any:
+    """A list; `none` is the empty one."""
     return () if lower(value) == "none" else split(value)
 
 
@@ -215,6 +219,6 @@ Host = Annotated[str, AfterValidator(host)]
 HostNames = Annotated[tuple[Annotated[str, AfterValidator(allowed_host)], ...], BeforeValidator(split)]
 Models = Annotated[tuple[Annotated[str, AfterValidator(model)], ...], BeforeValidator(split), AfterValidator(once)]
 NodeName = Annotated[str, AfterValidator(node_name)]
-Origins = Annotated[tuple[Annotated[str, AfterValidator(origin)], ...], BeforeValidator(origins)]
+Origins = Annotated[tuple[Annotated[str, AfterValidator(origin)], ...], BeforeValidator(split_or_none)]
 Secret = Annotated[SecretStr, AfterValidator(secret)]
 Url = Annotated[str, AfterValidator(keyed_url)]

@@ -20,7 +20,7 @@ FIELDS = frozenset(
         *("request_id", "route", "path", "method", "status", "code", "outcome", "reason", "client"),
         *("bytes_in", "bytes_out", "ms", "first_ms", "tokens_in", "tokens_out"),
         *("model", "stream", "upstream", "url", "peer", "node", "name", "version"),
-        *("host", "port", "setting", "source", "signal", "seconds", "count"),
+        *("host", "port", "setting", "source", "signal", "seconds", "count", "until"),
         *("error", "trace", "logger"),
     }
 )

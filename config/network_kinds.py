@@ -1,4 +1,4 @@
-"""The kinds of value that settings of the network have: addresses, ranges, node ids, secrets, certificates.
+"""The kinds of value that settings of the network have: addresses, ranges, ids, secrets, shares, the race.
 
 `peers.network` reads the same texts again and may not be imported here; tests/test_read_alike.py compares both.
 """
@@ -10,12 +10,14 @@ from hashlib import sha256
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
-from config.kinds import Wrong, is_address, lower, once, split, words
+from config.kinds import DAY, PROVIDERS, Wrong, is_address, lower, once, split, split_or_none, words
 
 MOST_ADVERTISED = 4
 SECRET_LENGTH = 53
+SERVED = ("ollama", "eliza", "cloudflare", *PROVIDERS)
+MOST_WIDTH = 1000
 
 _LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _DIALLED = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})*", re.A)
@@ -27,6 +29,8 @@ _ID = re.compile(r"[a-z2-7]{51}[aq]")
 _SECRET = re.compile(r"masa1[A-Za-z0-9_-]{48}")
 _CERTIFICATE = re.compile(r"masacert1[A-Za-z0-9_-]{87,683}")
 """65 to 512 bytes: more than its signature, and what one may have at most."""
+_PATTERN = re.compile(r"[A-Za-z0-9@._:/*?-]{1,128}")
+_WIDTH = re.compile(r"[1-9][0-9]{0,3}", re.A)
 
 
 def address(text: str) -> str:
@@ -143,6 +147,43 @@ def mode(value: Any) -> Any:
     return word
 
 
+def served(text: str) -> str:
+    """`all`, an upstream, or `upstream:pattern`."""
+    if (word := text.lower()) in ("all", *SERVED):
+        return word
+    if word == "none":
+        raise Wrong("is `none` beside other entries", "write none alone, or leave it out of the list")
+    upstream, _, pattern = text.partition(":")
+    if upstream.lower() not in SERVED:
+        raise Wrong(
+            "names no kind of upstream",
+            "write ollama (which means every own model server), eliza, cloudflare or a provider, "
+            "each alone or with a pattern, as in ollama:qwen3*",
+        )
+    if not _PATTERN.fullmatch(pattern):
+        raise Wrong("has a pattern that no model's name fits", "write a name, with * for any letters and ? for one")
+    return f"{upstream.lower()}:{pattern}"
+
+
+def all_or_some(entries: tuple[str, ...]) -> tuple[str, ...]:
+    if "all" in entries and len(entries) > 1:
+        raise Wrong("has `all` beside other entries", "write all alone, or leave it out of the list")
+    return entries
+
+
+def width(value: Any) -> Any:
+    word = lower(value)
+    if word == "all":
+        return word
+    if not _WIDTH.fullmatch(text := str(word)) or int(text) > MOST_WIDTH:
+        raise Wrong(f"is neither a number from 1 to {MOST_WIDTH} nor `all`", "write for example RACE_WIDTH=8")
+    return int(text)
+
+
+def automatic(value: Any) -> Any:
+    return None if lower(value) == "auto" else value
+
+
 def _fault(entries: tuple[str, ...]) -> str:
     """What is wrong with network secrets, or nothing."""
     for number, entry in enumerate(entries, 1):
@@ -189,3 +230,14 @@ Mode = Annotated[Literal["node", "client"], BeforeValidator(mode)]
 NetworkId = Annotated[str, AfterValidator(network_id)]
 NetworkSecret = Annotated[SecretStr, BeforeValidator(network_secret)]
 NodeIds = Annotated[tuple[Annotated[str, AfterValidator(node_id)], ...], BeforeValidator(split), AfterValidator(once)]
+RaceDelay = Annotated[
+    Annotated[float, Field(gt=0, le=DAY, allow_inf_nan=False)] | None,
+    BeforeValidator(automatic),
+]
+RaceWidth = Annotated[int | Literal["all"], BeforeValidator(width)]
+Served = Annotated[
+    tuple[Annotated[str, AfterValidator(served)], ...],
+    BeforeValidator(split_or_none),
+    AfterValidator(once),
+    AfterValidator(all_or_some),
+]

@@ -1,6 +1,7 @@
 """The pass-through door of every dialect: bytes in, a Call out to whoever answers, bytes back."""
 
 import asyncio
+from typing import get_args
 
 from aiohttp import HttpVersion10, hdrs, web
 
@@ -11,7 +12,7 @@ from handlers.relay import relay
 from peers.doors import BY_PATH
 from peers.errors import BadRequest, MasaError
 from peers.peek import inflate, peek
-from peers.wire import Call, Door, Peek
+from peers.wire import Ask, Call, Door, Peek
 
 CROSSING = (
     "content-type",
@@ -23,6 +24,7 @@ CROSSING = (
     "openai-beta",
     "traceparent",
 )
+_ASKS: tuple[Ask, ...] = get_args(Ask)
 WINDOW_SECONDS = 10.0
 WINDOW_BYTES = 10 * 1024
 
@@ -33,7 +35,7 @@ async def chat(request: web.Request) -> web.StreamResponse:
     Content type, declared length, body memory, the body, its peek, a place; then the upstream.
     """
     check_content_type(request)
-    with request.app[BODIES].lease(declared_length(request)) as lease:
+    with request.app[BODIES].lease(declared_length(request, request.app[SETTINGS].max_body_bytes)) as lease:
         call = await read_call(request, lease)
         async with request.app[TURNS].place(caller(request)):
             reply = await request.app[ROUTER].open(call)
@@ -44,22 +46,37 @@ async def chat(request: web.Request) -> web.StreamResponse:
 
 async def read_call(request: web.Request, lease: Lease) -> Call:
     """Raises MasaError: 408, 413, 415, or 400 when the body cannot be routed by."""
-    door = BY_PATH[request.path]
-    body = await read_body(request, lease)
-    seen = await _peek(request, body, door)
+    door, limit = BY_PATH[request.path], request.app[SETTINGS].max_body_bytes
+    body = await read_body(request, lease, limit)
+    seen = await peek_at(request, body, door, limit)
     sight = request[SIGHT]
     sight.bytes_in, sight.model, sight.operation = len(body), seen.model, door.operation
     sight.stream = door.streams if seen.stream is None else seen.stream
-    headers = {name: value for name in CROSSING if (value := request.headers.get(name)) is not None}
+    headers = crossing(request)
     if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         headers["content-type"] = "application/json"
-    hop = "Masa-Hop" in request.headers
-    return Call(sight.id, door, seen.model, sight.stream, body, headers, request.raw_path.partition("?")[2], hop)
+    query, hop = request.raw_path.partition("?")[2], "Masa-Hop" in request.headers
+    return Call(sight.id, door, seen.model, sight.stream, body, headers, query, hop, _ask(request))
 
 
-async def read_body(request: web.Request, lease: Lease) -> bytes:
+def _ask(request: web.Request) -> Ask | None:
+    """Raises BadRequest for another word: who misspells `off` does not want the network asked."""
+    told = request.headers.get("X-Masa-Ask")
+    for ask in _ASKS:
+        if told == ask:
+            return ask
+    if told is not None:
+        raise BadRequest("invalid_body", "the header X-Masa-Ask is `busy`, `missing` or `off`")
+    return None
+
+
+def crossing(request: web.Request) -> dict[str, str]:
+    """The caller's headers that may cross (docs/security.md C-15)."""
+    return {name: value for name in CROSSING if (value := request.headers.get(name)) is not None}
+
+
+async def read_body(request: web.Request, lease: Lease, limit: int) -> bytes:
     """The whole body, as it came. At least 10 KiB in each 10 seconds, or all of it (docs/security.md C-21)."""
-    limit = request.app[SETTINGS].max_body_bytes
     if EXPECT in request and request.version != HttpVersion10:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0  # the answer has not begun
@@ -87,10 +104,9 @@ async def read_body(request: web.Request, lease: Lease) -> bytes:
         parts.append(part)
 
 
-def declared_length(request: web.Request) -> int:
+def declared_length(request: web.Request, limit: int) -> int:
     """Content-Length, 0 where there is none. Raises MasaError 413 before anything is read."""
     length = request.content_length or 0
-    limit = request.app[SETTINGS].max_body_bytes
     if length > limit:
         raise too_large(limit)
     return length
@@ -105,10 +121,10 @@ def caller(request: web.Request) -> str:
     return request.headers.get(hdrs.AUTHORIZATION) or request.headers.get("x-api-key") or request.remote or ""
 
 
-async def _peek(request: web.Request, body: bytes, door: Door) -> Peek:
+async def peek_at(request: web.Request, body: bytes, door: Door, limit: int) -> Peek:
+    """What routing must know of it. Raises BadRequest."""
     encoding = request.headers.get(hdrs.CONTENT_ENCODING, "")
     if not encoding:
         return peek(body, door)
-    limit = request.app[SETTINGS].max_body_bytes
     # As one step in its thread, so that no more plain copies are held than there are threads.
     return await asyncio.to_thread(lambda: peek(inflate(body, encoding, limit), door))

@@ -6,8 +6,10 @@ from aiohttp import web
 
 from config.settings import Settings
 from handlers.admission import BodyMemory, Turns
+from peers.asking import Asking
 from peers.metrics import Metrics
 from peers.network.reach import Reach
+from peers.network.traffic import Traffic
 from peers.router import Router
 from peers.upstreams.own import Own
 from peers.wire import NodeId
@@ -71,6 +73,10 @@ BODIES = web.AppKey("bodies", BodyMemory)
 TURNS = web.AppKey("turns", Turns)
 NETWORK = web.AppKey("network", Reach)
 """May be missing: then there is none."""
+ASKING = web.AppKey("asking", Asking)
+"""May be missing, as NETWORK."""
+TRAFFIC = web.AppKey("traffic", Traffic)
+"""Of the peer API; the control socket counts nothing."""
 
 SIGHT: web.RequestKey[Sight] = web.RequestKey("sight", Sight)
 EXPECT: web.RequestKey[str] = web.RequestKey("expect", str)

@@ -2,6 +2,7 @@
 
 import time
 from contextlib import closing
+from urllib.parse import quote
 
 import msgspec
 from aiohttp import web
@@ -10,7 +11,7 @@ from handlers.keys import SIGHT, Sight
 from peers.doors import BY_PATH
 from peers.errors import MasaError
 from peers.usage import TAIL
-from peers.wire import Dialect, Reply
+from peers.wire import Dialect, NodeId, Reply
 
 
 class Cut(ConnectionError):
@@ -21,7 +22,7 @@ async def relay(request: web.Request, reply: Reply) -> web.StreamResponse:
     """Stream the reply to the caller. A break after the first byte stays visible: an end is never faked."""
     sight = request[SIGHT]
     sight.route, sight.provider = reply.route, reply.provider
-    out = web.StreamResponse(status=reply.status, headers={**reply.headers, "x-masa-route": reply.route})
+    out = web.StreamResponse(status=reply.status, headers={**reply.headers, **_told_of(reply)})
     with closing(reply):
         await out.prepare(request)
         try:
@@ -34,6 +35,18 @@ async def relay(request: web.Request, reply: Reply) -> web.StreamResponse:
             raise Cut from error
         await out.write_eof()
     return out
+
+
+def _told_of(reply: Reply) -> dict[str, str]:
+    if reply.by is None:
+        return {"X-Masa-Route": reply.route}
+    told = {"X-Masa-Route": reply.route, **node_headers(reply.by.node, reply.by.name)}
+    return told | {"X-Masa-Asked": str(reply.asked)}
+
+
+def node_headers(node: NodeId, name: str) -> dict[str, str]:
+    """Which node answers."""
+    return {"X-Masa-Node": node, "X-Masa-Name": quote(name, safe=" !#$&'()*+,/:;=?@[]^_`{|}~")}
 
 
 def _note(sight: Sight, chunk: bytes) -> None:

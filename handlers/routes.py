@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from handlers import between, chat, models, peers, status
+from handlers import between, calls, chat, forwarded, models, peers, status
 from peers.doors import DOORS
 
 MANAGEMENT = ("pull", "push", "create", "copy", "delete")
@@ -20,6 +20,7 @@ def client_routes(app: web.Application) -> None:
     app.router.add_get("/api/v1/llm/models", models.all_models)
     app.router.add_get("/api/v1/node", status.node)
     app.router.add_get("/api/v1/peers", peers.peers)
+    app.router.add_get("/api/v1/races", peers.races)
     app.router.add_get("/", status.root)
     app.router.add_get("/health", status.health)
     app.router.add_get("/ready", status.ready)
@@ -37,3 +38,6 @@ def peer_routes(app: web.Application) -> None:
     app.router.add_get("/peer/v1/ping", between.ping, allow_head=False)
     app.router.add_post("/peer/v1/identify", between.identify)
     app.router.add_post("/peer/v1/gossip", between.gossip)
+    app.router.add_post("/peer/v1/secret", between.secret)
+    app.router.add_post("/peer/v1/forward/{path:.+}", forwarded.forward)
+    app.router.add_post("/peer/v1/calls", calls.calls)

@@ -6,8 +6,9 @@ from importlib.resources import files
 import msgspec
 from aiohttp import web
 
-from handlers.keys import BODIES, LIFE, METRICS, OWN, TURNS, WHO
+from handlers.keys import BODIES, LIFE, METRICS, NETWORK, OWN, TURNS, WHO
 from peers.errors import MasaError
+from peers.network.reach import Reach
 from peers.upstreams.upstream import Upstream
 
 DOCS_FILES = {"docs.js": "text/javascript", "docs.css": "text/css"}
@@ -52,7 +53,7 @@ async def node(request: web.Request) -> web.Response:
         "id": who.id, "name": who.shown, "version": who.version, "uptime": round(time.time() - who.started, 1),
         "upstreams": [_upstream(upstream) for upstream in app[OWN].in_use()] + _built_in(request),
         "in_flight": app[TURNS].taken, "queued": app[TURNS].waiting, "body_memory": app[BODIES].held,
-        "network": None,
+        "network": _network(app[NETWORK]),
     })  # fmt: skip
 
 
@@ -84,6 +85,11 @@ async def docs_file(request: web.Request) -> web.Response:
 
 async def not_proxied(request: web.Request) -> web.Response:
     raise MasaError(403, "forbidden", NOT_PROXIED)
+
+
+def _network(reach: Reach) -> object:
+    """How it stands in its network; or why it is in none."""
+    return reach.outlook() or {"why": reach.why}
 
 
 def _upstream(upstream: Upstream) -> dict[str, object]:

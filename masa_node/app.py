@@ -14,7 +14,8 @@ from aiohttp import web
 
 from config.settings import Settings
 from handlers.admission import BodyMemory, Turns
-from handlers.keys import BODIES, LIFE, METRICS, NETWORK, OWN, ROUTER, SETTINGS, TURNS, WHO, Life, Who
+from handlers.forwarded import Serving
+from handlers.keys import ASKING, BODIES, LIFE, METRICS, NETWORK, OWN, ROUTER, SETTINGS, TURNS, WHO, Life, Who
 from handlers.middlewares.access import access, add_base_headers
 from handlers.middlewares.door import door
 from handlers.middlewares.errors import errors
@@ -24,10 +25,20 @@ from masa_node import __version__
 from masa_node.control import controlled
 from masa_node.joined import Joined
 from masa_node.loops import Step, loops
+from masa_node.pausing import Pause
+from masa_node.renewal import Renewal
 from masa_node.server import NodeServer
 from masa_node.surroundings import possible_ollamas
+from peers.asking import Asking, Limits
+from peers.errors import MasaError
+from peers.guests import Guests
 from peers.metrics import Metrics
+from peers.network.catalogue import Catalogue
+from peers.network.figures import NetworkFigures
 from peers.network.identity import load_identity, locked, node_id
+from peers.network.policy import Shares
+from peers.network.reach import Reach
+from peers.network.store import Store
 from peers.router import Router
 from peers.upstreams.cloudflare import Cloudflare
 from peers.upstreams.eliza import Eliza
@@ -48,30 +59,73 @@ class Node:
     who: Who
     own: Own
     router: Router
+    asking: Asking
     metrics: Metrics
     life: Life
+    guests: Guests
+    bodies: BodyMemory
     joined: Joined
 
 
 @asynccontextmanager
-async def node(settings: Settings, *, rng: random.Random | None = None) -> AsyncIterator[Node]:
-    """Everything but the listeners, in order of need. Raises IdentityError."""
+async def node(
+    settings: Settings,
+    *,
+    certificate_file: Path | None = None,
+    eliza: Eliza | None = None,
+    rng: random.Random | None = None,
+) -> AsyncIterator[Node]:
+    """Everything but the listeners, in order of need. Raises IdentityError.
+
+    `certificate_file`: where `settings.stake_certificate` was read, to be read again. `eliza`: in the place of the
+    built-in one.
+    """
     async with AsyncExitStack() as stack:
         key = await asyncio.to_thread(load_identity, settings.masa_dir)
         await asyncio.to_thread(stack.enter_context, locked(settings.masa_dir))
         who = Who(node_id(key), settings.node_name, __version__, time.time())
         link = await stack.enter_async_context(open_link(settings.llm_timeout))
-        own = await asyncio.to_thread(own_upstreams, settings, link)
+        own = await asyncio.to_thread(own_upstreams, settings, link, eliza)
         rng, metrics = rng or random.SystemRandom(), Metrics()
-        joined = Joined(settings, who, key, metrics, own, rng=rng)
+        reach, bodies = Reach(Catalogue(), time.time), BodyMemory(settings.max_body_memory)
+        asking = Asking(reach, race_limits(settings), metrics, rng, own_build=own.build)
+        router = Router(own, asking, lambda: settings.peer_ask or reach.usual_ask())
+        life, guests = Life(), Guests(most_guests(settings))
+        pause = await asyncio.to_thread(Pause, Store(settings.masa_dir), time.time)
+        metrics.guests.set_function(lambda: len(guests))
+        serving = Serving(router, own, guests, bodies, settings.max_body_bytes, lambda: closed(life, pause))
+        joined = Joined(settings, who, key, metrics, own, reach, asking, serving, rng=rng)
+        metrics.registry.register(NetworkFigures(lambda: reach.outlook()))
         steps = [(f"refresh:{upstream.name}", _refresh(upstream, own)) for upstream in own.upstreams]
+        steps.append(("network", joined.step))
+        if settings.network_id:
+            steps.append(("stake_certificate", Renewal(joined, certificate_file).step))
         own.looked()
-        await stack.enter_async_context(loops([*steps, ("network", joined.step)], rng))
-        await stack.enter_async_context(controlled(joined, settings.masa_dir))
-        yield Node(settings, who, own, Router(own), metrics, Life(), joined)
+        await stack.enter_async_context(loops(steps, rng))
+        await stack.enter_async_context(controlled(joined, pause, guests, settings.masa_dir))
+        yield Node(settings, who, own, router, asking, metrics, life, guests, bodies, joined)
 
 
-def own_upstreams(settings: Settings, link: Link) -> Own:
+def most_guests(settings: Settings) -> int:
+    """Calls of peers that one upstream does at once."""
+    return settings.peer_max_inflight or settings.llm_parallel
+
+
+def closed(life: Life, pause: Pause) -> MasaError | None:
+    """Why no peer is served now."""
+    return MasaError(503, "draining", "this node is stopping", retry_after=60) if life.draining else pause.refusal()
+
+
+def race_limits(settings: Settings) -> Limits:
+    return Limits(
+        width=None if settings.race_width == "all" else settings.race_width,
+        delay=settings.race_delay,
+        timeout=settings.race_timeout,
+        patience=settings.race_patience,
+    )
+
+
+def own_upstreams(settings: Settings, link: Link, eliza: Eliza | None = None) -> Own:
     """The upstreams the settings name, and the places where an Ollama is looked for when they name none."""
     upstreams: list[Upstream] = [*model_servers(settings, link)]
     if settings.llm_cf_url:
@@ -86,9 +140,12 @@ def own_upstreams(settings: Settings, link: Link) -> Own:
             )
         )
     upstreams += [hosted(settings, name, link) for name in settings.providers]
+    for upstream in upstreams:
+        upstream.places.most_guests = most_guests(settings)
     named = "eliza" in settings.llm_chat_url
-    eliza = BuiltIn(Eliza()) if named or not settings.llm_chat_url else None
-    return Own(upstreams, eliza, eliza_named=named, clock=time.monotonic)
+    built_in = BuiltIn(eliza or Eliza()) if named or not settings.llm_chat_url else None
+    shares = Shares(settings.peer_serve)
+    return Own(upstreams, built_in, eliza_named=named, shares=shares, clock=time.monotonic)
 
 
 def model_servers(settings: Settings, link: Link) -> list[ModelServer]:
@@ -117,7 +174,8 @@ def client_app(node: Node) -> web.Application:
     app = web.Application(middlewares=[access, errors, door(settings), keys(accepted)])
     app[SETTINGS], app[WHO], app[LIFE], app[OWN] = settings, node.who, node.life, node.own
     app[ROUTER], app[METRICS], app[NETWORK] = node.router, node.metrics, node.joined.reach
-    app[BODIES] = BodyMemory(settings.max_body_memory)
+    app[ASKING] = node.asking
+    app[BODIES] = node.bodies
     app[TURNS] = Turns(settings.max_inflight, settings.queue_size, settings.queue_timeout)
     app.on_response_prepare.append(add_base_headers(node.who))
     client_routes(app)

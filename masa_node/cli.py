@@ -29,8 +29,43 @@ CHAT_EXAMPLES = """examples:
 MODELS = "List the models that can be asked for through a running node: where each is, and what it is spoken to as."
 STATUS = "Show a running node: its name and id, its upstreams and what is wrong with them, and how busy it is."
 PEERS = "List who is in the network with a running node: name, state, models, when last heard, where, why not asked."
+RACES = """Show the last races of a running node, the newest last: each call that went to peers, who was asked when, who
+won, and why each of the others lost."""
+DEMO = """A whole network on this machine, by real sockets and TLS on loopback: the node that is asked has no model, the
+others serve the built-in `eliza`, each at a pace of its own. Shows the answer as it comes, then who was asked, who won,
+and when the others stopped. Needs nothing, reads no setting, and leaves nothing behind."""
 DOCTOR = """Look at all a node needs, with or without one running: settings, folder and key, port, upstreams (each is
 asked for real), clock, open files. Exit code 0: nothing failed; 1: something did; 2: the configuration is wrong."""
+
+ROTATE = """Make a new secret for this node's network, and hand it to every member that is there. The old one counts for
+24 hours more, so that whoever is away meanwhile gets the new one when it is back; tokens made with it work until then,
+too. --without: the old one counts only for the members known here but those named, so neither they nor anybody with
+their token can take part any more: the way to remove a lost machine. --now: the old one counts for nobody, and whoever
+is away must join anew. Members whose NETWORK_SECRET is set keep the new one in MASA_DIR and go by that."""
+
+PAUSE = """Stop serving peers, for a while or until `masa-node resume`. Running answers finish, peers know within
+5 seconds, and a restart keeps it. The node's own callers are answered as before, by peers too."""
+
+STAKE = """Membership by certificates, for a network whose members do not belong to one owner. One machine is the
+authority: it says who may take part, until when, and who no longer may. Its key is made in MASA_DIR/authority by the
+first `stake issue`, and the public half of it, NETWORK_ID, names the network. Back that folder up: whoever has the
+key is the authority, and without it nobody can be let in or shut out any more."""
+STAKE_EXAMPLES = """a network, from its beginning:
+  member$     masa-node stake show                      prints this node's id; send it to the authority
+  authority$  masa-node stake issue ID --days 90        prints a certificate and the NETWORK_ID; send both back
+  member$     NETWORK_ID=... STAKE_CERTIFICATE_FILE=member.cert BOOTNODES=host:4001 masa-node run
+  member$     masa-node stake show                      until when it holds, or why it does not
+  authority$  masa-node stake list
+  authority$  masa-node stake revoke ID                 members learn it by gossip
+
+The authority's own node takes part like any other: masa-node stake issue self"""
+ISSUE = """Print a certificate for a node, alone on standard output; what to do with it goes to standard error. It is
+no secret: it serves the node it names and no other. To renew one, issue the next; several may hold at once."""
+REVOKE = """Revoke all certificates of a node that have not ended: sign a new deny-list and hand it to the node that
+runs on this folder, from which the others have it by gossip. Without one it is kept, and the next `run` takes it up."""
+SHOW = """Show this node's id, which network it may take part in, by what, and until when; or why not, and the remedy.
+On an authority's machine also the id of its network. Needs no running node. Exit code 1: the certificate does not
+hold."""
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -60,7 +95,14 @@ def parser() -> argparse.ArgumentParser:
         ("peers", "list the members of the node's network, with their state", PEERS),
     ):
         _ask(commands, name, does, description)
+    races = _ask(commands, "races", "list the last races: who was asked, who won, why each lost", RACES)
+    races.add_argument(
+        "--follow", action="store_true", help="show new ones as they end, until Ctrl-C (with --json one in each line)"
+    )
+    _demo(commands)
     _membership(commands)
+    _serving(commands)
+    _stake(commands)
     _doctor(commands)
     return top
 
@@ -93,10 +135,25 @@ def _chat(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
 
 def _ask(
     commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, does: str, description: str
-) -> None:
+) -> argparse.ArgumentParser:
     command = commands.add_parser(name, help=does, description=description)
     _where(command)
     command.add_argument("--json", action="store_true", help="print the node's own JSON")
+    return command
+
+
+def _demo(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    demo = commands.add_parser("demo", help="show a whole network on this machine answer a question", description=DEMO)
+    demo.add_argument("--nodes", metavar="N", type=_nodes, default=4, help="how many, from 2 to 20 (default: 4)")
+    demo.add_argument("--keep", action="store_true", help="leave it running until Ctrl-C, and say what to try with it")
+    demo.add_argument("prompt", nargs="*", metavar="PROMPT", help="what to ask (default: why the sky is blue)")
+
+
+def _nodes(text: str) -> int:
+    count = int(text) if text.isascii() and text.isdigit() and len(text) < 4 else 0
+    if not 2 <= count <= 20:
+        raise argparse.ArgumentTypeError("a demo has from 2 to 20 nodes")
+    return count
 
 
 def _membership(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -105,6 +162,48 @@ def _membership(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     join = commands.add_parser("join", help="join a network by its token")
     join.add_argument("token", nargs="?", metavar="TOKEN", help="the token; `-`: standard input (or JOIN_TOKEN_FILE)")
     commands.add_parser("leave", help="leave the network")
+    rotate = commands.add_parser(
+        "rotate", help="give the network a new secret, and leave out a lost machine", description=ROTATE
+    )
+    rotate.add_argument(
+        "--without",
+        metavar="NAME",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="leave these out at once: ids, beginnings of ids, or names as `masa-node peers` shows them",
+    )
+    rotate.add_argument("--now", action="store_true", help="let the old secret count no more, for nobody")
+
+
+def _serving(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    pause = commands.add_parser("pause", help="serve no peers for a while", description=PAUSE)
+    pause.add_argument(
+        "--for", dest="duration", metavar="TIME", help="how long: 90s, 30m, 1h, 2d (default: until `masa-node resume`)"
+    )
+    commands.add_parser("resume", help="serve peers again")
+
+
+def _stake(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    raw = argparse.RawDescriptionHelpFormatter
+    stake = commands.add_parser(
+        "stake",
+        help="certificates: issue, revoke, list those of an authority; show this node's own",
+        description=STAKE,
+        epilog=STAKE_EXAMPLES,
+        formatter_class=raw,
+    )
+    actions = stake.add_subparsers(dest="action", required=True, metavar="ACTION")
+    issue = actions.add_parser("issue", help="print a certificate for a node", description=ISSUE)
+    issue.add_argument("node", metavar="NODE", help="the node's id, as its own `stake show` prints it; or `self`")
+    issue.add_argument("--amount", metavar="A", type=int, default=1, help="its stake, 1 or more (default: 1)")
+    issue.add_argument("--days", metavar="D", type=int, default=90, help="its life, 1 to 365 (default: 90)")
+    revoke = actions.add_parser("revoke", help="revoke a node's certificates", description=REVOKE)
+    revoke.add_argument("node", metavar="NODE", help="the node's id, its first 6 characters or more, or `self`")
+    listed = actions.add_parser("list", help="list what this authority issued")
+    shown = actions.add_parser("show", help="show this node's own stake", description=SHOW)
+    for command in (listed, shown):
+        command.add_argument("--json", action="store_true", help="print JSON; times in Unix seconds")
 
 
 def _doctor(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -6,15 +6,19 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 from aiohttp import web
 
 from handlers.middlewares.refusals import refusals
+from masa_node import rotating
 from masa_node.joined import Joined
+from masa_node.pausing import Pause
 from peers.errors import BadRequest
+from peers.guests import Guests
 from peers.network.dialing import Address, BadAddress
+from peers.network.rotation import UnknownName
 from peers.network.tokens import BadToken, Invite, parse_invite
 
 SOCKET = "control.sock"
@@ -22,6 +26,8 @@ POINTER = "control"
 LONGEST_PATH = 100
 """Bytes: what every system takes for a Unix socket."""
 JOINED = web.AppKey("joined", Joined)
+PAUSE = web.AppKey("pause", Pause)
+GUESTS = web.AppKey("guests", Guests)
 
 
 class InviteAsked(msgspec.Struct):
@@ -32,17 +38,35 @@ class JoinAsked(msgspec.Struct):
     token: str
 
 
-Asked = TypeVar("Asked", InviteAsked, JoinAsked)
+class DenyAsked(msgspec.Struct):
+    deny_list: str
+
+
+class RotateAsked(msgspec.Struct):
+    without: list[str]
+    now: bool
+
+
+class PauseAsked(msgspec.Struct):
+    seconds: Annotated[float, msgspec.Meta(gt=0)] | None
+    """None: until it is ended."""
+
+
+Asked = TypeVar("Asked", InviteAsked, JoinAsked, DenyAsked, RotateAsked, PauseAsked)
 
 
 @asynccontextmanager
-async def controlled(joined: Joined, folder: Path) -> AsyncIterator[None]:
+async def controlled(joined: Joined, pausing: Pause, guests: Guests, folder: Path) -> AsyncIterator[None]:
     """Answer on the folder's control socket until the block is left. The folder is locked: an old socket is dead."""
     app = web.Application(middlewares=[refusals])
-    app[JOINED] = joined
+    app[JOINED], app[PAUSE], app[GUESTS] = joined, pausing, guests
     app.router.add_post("/invite", invite)
     app.router.add_post("/join", join)
     app.router.add_post("/leave", leave)
+    app.router.add_post("/deny", deny)
+    app.router.add_post("/rotate", rotate)
+    app.router.add_post("/pause", pause)
+    app.router.add_post("/resume", resume)
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.25)
     await runner.setup()
     path = await asyncio.to_thread(_make_place, folder)
@@ -53,7 +77,7 @@ async def controlled(joined: Joined, folder: Path) -> AsyncIterator[None]:
         yield
     finally:
         await runner.cleanup()
-        await asyncio.to_thread(path.unlink, missing_ok=True)
+        await asyncio.to_thread(_leave_place, folder, path)
 
 
 def socket_path(folder: Path) -> Path:
@@ -91,6 +115,31 @@ async def leave(request: web.Request) -> web.Response:
     return _json({})
 
 
+async def deny(request: web.Request) -> web.Response:
+    asked = await _read(request, DenyAsked)
+    return _json({"taken": request.app[JOINED].deny(asked.deny_list)})
+
+
+async def rotate(request: web.Request) -> web.Response:
+    asked = await _read(request, RotateAsked)
+    try:
+        told = await rotating.rotate(request.app[JOINED], asked.without, at_once=asked.now)
+    except UnknownName as error:
+        return _json({"unknown": str(error)})
+    return _json(told)
+
+
+async def pause(request: web.Request) -> web.Response:
+    asked = await _read(request, PauseAsked)
+    await request.app[PAUSE].begin(asked.seconds)
+    return _json({"running": len(request.app[GUESTS])})
+
+
+async def resume(request: web.Request) -> web.Response:
+    await request.app[PAUSE].end()
+    return _json({})
+
+
 def _make_place(folder: Path) -> Path:
     path = folder / SOCKET
     if len(os.fsencode(path)) > LONGEST_PATH:
@@ -102,6 +151,13 @@ def _make_place(folder: Path) -> Path:
     with suppress(FileNotFoundError):
         path.unlink()
     return path
+
+
+def _leave_place(folder: Path, path: Path) -> None:
+    path.unlink(missing_ok=True)
+    if path.parent != folder:
+        path.parent.rmdir()
+        (folder / POINTER).unlink(missing_ok=True)
 
 
 async def _read(request: web.Request, kind: type[Asked]) -> Asked:

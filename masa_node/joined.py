@@ -5,22 +5,25 @@ import random
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from config.settings import Settings
+from handlers.forwarded import Serving
 from handlers.keys import Who
-from masa_node.means import Means, addresses_of, cannot_listen, listen, means_of
+from masa_node.means import Means, cannot_listen, contained, hosts_of, listen, means_of
 from masa_node.peering import Network, Place, networked
 from masa_node.stay import Stay
+from peers.asking import Asking
 from peers.metrics import Metrics
-from peers.network.catalogue import Catalogue
 from peers.network.certificates import NotStaked
 from peers.network.contact import NoContact
 from peers.network.dialing import OWN_LAN, Address, DialPolicy
 from peers.network.identity import BadKey
-from peers.network.reach import Reach
+from peers.network.reach import Reach, not_spoken
+from peers.network.remote import Ways
 from peers.network.store import Store
 from peers.network.tls import NodeTls
 from peers.network.tokens import BadToken, Invite, Secret
@@ -45,6 +48,9 @@ class Joined:
         key: Ed25519PrivateKey,
         metrics: Metrics,
         own: Own,
+        reach: Reach,
+        asking: Asking,
+        serving: Serving,
         *,
         clock: Callable[[], float] = time.time,
         rng: random.Random,
@@ -52,15 +58,15 @@ class Joined:
         self.settings = settings
         self.who = who
         self.store = Store(settings.masa_dir)
-        self.reach = Reach(Catalogue(), clock)
-        """What callers are told of the network."""
+        self.reach = reach
         self.stay: Stay | None = None
         """None while it is in no network."""
-        self.why = NO_NETWORK
-        """In words, with the remedy, while there is none."""
+        self.reach.why = NO_NETWORK
         self._key = key
         self._metrics = metrics
         self._own = own
+        self._asking = asking
+        self._serving = serving
         self._clock = clock
         self._rng = rng
         self._changed = asyncio.Event()
@@ -70,6 +76,11 @@ class Joined:
     @property
     def network(self) -> Network | None:
         return self.stay.network if self.stay else None
+
+    @property
+    def why(self) -> str:
+        """Why this node is in no network, in words, with the remedy; empty while it is in one."""
+        return self.reach.why
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -111,6 +122,13 @@ class Joined:
         await self._forget()
         await self.change()
 
+    def deny(self, text: str) -> bool:
+        """A deny-list of this machine's authority; False: it is not that of the network this node is in."""
+        if self.network is None or self.network.stake.read_denials(text) is None:
+            return False
+        self.network.membership.deny(text, self._clock())
+        return True
+
     async def change(self) -> None:
         """The means have changed: close what is open, open what is to be; wait until that is done."""
         self._settled.clear()
@@ -132,16 +150,21 @@ class Joined:
     async def _forget(self) -> None:
         if self.stay is not None:
             self.stay.left = True
+            if self.stay.network.rotating is not None:
+                await self.stay.network.rotating.close()
         await asyncio.to_thread(self.store.forget)
 
     async def _try_member(self, network: Network, node: NodeId, place: Address) -> str:
         if node == self.who.id:
             return "this node itself"
         try:
-            await network.carrier.meet(place, node)
+            met = await network.carrier.meet(place, node)
         except NoContact as error:
             return str(error)
-        return f"joined by node {node[:8]}"
+        member = network.membership.table.members.get(met)
+        if member is not None and not member.record.spoken:
+            return not_spoken(member.record)
+        return f"joined by node {met[:8]}"
 
     # The loop
 
@@ -152,8 +175,8 @@ class Joined:
             if not self._stopping:
                 means = await asyncio.to_thread(means_of, self.settings, self.who.id, self.store)
         except (BadToken, BadKey) as error:
-            self.why = f"the network cannot be entered: {error}"
-            log.error("network_closed", reason=self.why)
+            self.reach.why = f"the network cannot be entered: {error}"
+            log.error("network_closed", reason=self.reach.why)
         if means is None:
             self._settled.set()
             await self._changed.wait()
@@ -161,8 +184,8 @@ class Joined:
         try:
             place = await asyncio.to_thread(self._place, means)
         except OSError as error:
-            self.why = cannot_listen(self.settings, error)
-            log.error("network_closed", reason=self.why)
+            self.reach.why = cannot_listen(self.settings, error)
+            log.error("network_closed", reason=self.reach.why)
             self._settled.set()
             await self._wait(RETRY_SECONDS)
             return 0.0
@@ -173,6 +196,8 @@ class Joined:
         epoch, records = await asyncio.to_thread(self.store.peers)
         async with networked(place, self._clock, self._rng, epoch) as network:
             network.membership.restore(records, self._clock())
+            denials = await asyncio.to_thread(self.store.deny_list, place.stake.networks[0])
+            network.membership.deny(denials, self._clock())
             stay = Stay(
                 network=network,
                 place=place,
@@ -181,19 +206,24 @@ class Joined:
                 store=self.store,
                 reach=self.reach,
                 own=self._own,
+                closed=self._serving.closed,
                 clock=self._clock,
                 rng=self._rng,
                 over=self._changed,
+                denials=denials,
             )
-            self.stay, self.why = stay, ""
-            self.reach.membership = network.membership
+            self.stay, self.reach.why = stay, ""
+            self.reach.membership, self.reach.latencies = network.membership, network.carrier.latencies
+            self.reach.outlook = stay.outlook
+            self._asking.ways = Ways(contact=network.contact, outbox=network.outbox, silence=self.settings.llm_timeout)
             log.info("network_open", port=place.sockets[0].getsockname()[1] if place.sockets else None)
             self._settled.set()
             try:
                 await stay.run()
             finally:
-                self.stay, self.why = None, NO_NETWORK
-                self.reach.membership = None
+                self.stay, self.reach.why = None, NO_NETWORK
+                self.reach.membership, self.reach.latencies, self.reach.outlook = None, {}, lambda: None
+                self._asking.ways = None
 
     async def _wait(self, seconds: float) -> None:
         with suppress(TimeoutError):
@@ -209,7 +239,6 @@ class Joined:
             ranges = OWN_LAN if means.secrets else ()
         serves = settings.mode == "node"
         sockets = listen(settings, self.store) if serves else []
-        addresses = addresses_of(settings, sockets) if serves else ()
         named = frozenset(Address.parse(bootnode.address) for bootnode in means.bootnodes)
         return Place(
             key=self._key,
@@ -218,13 +247,17 @@ class Joined:
             stake=means.stake,
             context=NodeTls(settings.masa_dir, self._key, self._clock()).context,
             sockets=sockets,
-            addresses=addresses,
+            addresses=settings.peer_advertise if serves else (),
+            hosts=partial(hosts_of, sockets),
+            contained=contained(sockets),
             policy=DialPolicy(ranges, named),
             bootnodes=means.bootnodes,
             strangers=not means.secrets,
             allow=frozenset(settings.peer_allow),
             deny=frozenset(settings.peer_deny),
+            keep=self.store.keep_secrets,
             catalogue=self.reach.catalogue,
+            serving=self._serving,
             most_connections=settings.max_connections,
             most_per_address=settings.max_connections_per_ip,
         )

@@ -24,6 +24,8 @@ async def every(step: Step, name: str, rng: random.Random) -> None:
         except Exception as error:
             log.error("step_failed", name=name, exc_info=error)
             pause = AFTER_A_FAULT
+        if (task := asyncio.current_task()) and task.cancelling():
+            return  # the fault came while it was being cancelled, and swallowed that
         await asyncio.sleep(pause * rng.uniform(1 - JITTER, 1 + JITTER))
 
 

@@ -1,18 +1,21 @@
 """A node's part in a network: its membership, its peer listener, and the rounds of gossip."""
 
+import asyncio
 import random
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from email.utils import formatdate
 
 from aiohttp import web
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from handlers.between import BETWEEN, Between
-from handlers.keys import METRICS, WHO, Who
+from handlers.forwarded import SERVING, Serving
+from handlers.keys import METRICS, TRAFFIC, WHO, Who
 from handlers.middlewares.refusals import refusals
 from handlers.routes import peer_routes
 from masa_node.loops import Step
@@ -22,15 +25,24 @@ from peers.metrics import Metrics
 from peers.network.carrier import Carrier, carrying
 from peers.network.catalogue import Catalogue
 from peers.network.certificates import NotStaked
-from peers.network.contact import Contact, peer_sessions, proof_bytes, proof_text
+from peers.network.contact import Contact, own_proofs, proof_bytes
+from peers.network.dialbacks import DialBacks
 from peers.network.dialing import DialPolicy
 from peers.network.fetching import Fetching, fetching
 from peers.network.gate import Buckets, Gate
 from peers.network.identity import BadKey, parse_key
 from peers.network.membership import Membership
-from peers.network.stake import Stake
+from peers.network.outbox import Outbox, open_outbox
+from peers.network.rotating import Keep, Rotating, rotating
+from peers.network.sessions import Connect, Sessions, peer_connector, peer_sessions
+from peers.network.stake import SharedSecret, Stake
 from peers.network.terms import Bootnode, Terms
+from peers.network.traffic import Traffic
+from peers.network.whereabouts import Whereabouts
 from peers.wire import NodeId
+
+Listen = Callable[[NodeServer, Sequence[socket.socket], ssl.SSLContext], AbstractAsyncContextManager[None]]
+"""Serves the peer API for as long as the block."""
 
 
 @dataclass(slots=True)
@@ -39,9 +51,16 @@ class Network:
 
     stake: Stake
     membership: Membership
+    sessions: Sessions
+    contact: Contact
+    outbox: Outbox
     carrier: Carrier
     fetching: Fetching
+    traffic: Traffic
+    whereabouts: Whereabouts
     clock: Callable[[], float]
+    rotating: Rotating | None
+    """None in a network of certificates."""
 
     def steps(self) -> list[tuple[str, Step]]:
         return [("gossip", self.carrier.round)]
@@ -59,8 +78,12 @@ class Place:
     """The node's own, for its peer listener."""
     sockets: Sequence[socket.socket]
     addresses: tuple[str, ...]
-    """At which peers should dial it."""
+    """PEER_ADVERTISE: at which peers should dial it; none: it finds out."""
     policy: DialPolicy
+    hosts: Callable[[], Sequence[str]] = tuple
+    """This machine's own addresses now, at which it listens; it blocks."""
+    contained: bool = False
+    """In a container: peers must not hear of those."""
     bootnodes: tuple[Bootnode, ...] = ()
     strangers: bool = False
     allow: frozenset[str] = frozenset()
@@ -69,6 +92,11 @@ class Place:
     most_connections: int = 4096
     most_per_address: int = 300
     catalogue: Catalogue = field(default_factory=Catalogue)
+    serving: Serving | None = None
+    """What it does for its peers; None: nothing."""
+    keep: Keep = lambda secrets, rotation: None
+    listen: Listen = accepting_tls
+    connect: Connect = peer_connector
 
 
 @asynccontextmanager
@@ -78,34 +106,83 @@ async def networked(
     """Be in the network until the block is left; a last word then goes to some members."""
     stake, me = place.stake, place.who.id
     membership = Membership(_terms(place), rng, clock(), last_epoch)
-    proof = proof_text(stake.proof(stake.networks[0], clock()))
-    membership.announce(clock(), addrs=place.addresses, models=place.catalogue.own, proof=proof, name=place.who.name)
+    proof, former = own_proofs(stake, clock())
+    whereabouts = _whereabouts(place, rng)
+    whereabouts.here(await asyncio.to_thread(place.hosts), clock())
+    membership.announce(
+        clock(),
+        addrs=whereabouts.addresses(),
+        models=place.catalogue.own,
+        proof=proof,
+        name=place.who.name,
+        former_proof=former,
+    )
 
     def corrected() -> float:
         return membership.clock.network(clock())
 
     async with AsyncExitStack() as stack:
-        sessions = await stack.enter_async_context(peer_sessions(place.policy))
-        contact = Contact(place.key, me, stake, place.policy, sessions, corrected)
-        carrier = await stack.enter_async_context(carrying(membership, contact, clock))
+        sessions = await stack.enter_async_context(peer_sessions(place.policy, place.connect))
+        traffic = Traffic()
+        contact = Contact(place.key, me, stake, sessions, corrected)
+        carrier = await stack.enter_async_context(carrying(membership, contact, traffic, whereabouts, clock))
+        outbox = await stack.enter_async_context(open_outbox(contact))
         fetcher = await stack.enter_async_context(fetching(membership, contact, place.catalogue, clock))
+        rotator = None
+        if isinstance(stake, SharedSecret):
+            rotator = await stack.enter_async_context(rotating(stake, carrier, contact, place.keep, clock))
         gate = Gate(me, _member(membership), strangers=place.strangers)
-        between = Between(me, place.key, stake, membership, gate, Buckets(), clock, place.catalogue)
+        between = Between(
+            me,
+            place.key,
+            stake,
+            membership,
+            gate,
+            Buckets(),
+            clock,
+            place.catalogue,
+            traffic,
+            whereabouts,
+            DialBacks(contact.ping, place.policy.gossiped, clock),
+            rotator,
+        )
         server = NodeServer(
             peer_app(between, place), most=place.most_connections, most_per_address=place.most_per_address
         )
-        await stack.enter_async_context(accepting_tls(server, place.sockets, place.context))
+        await stack.enter_async_context(place.listen(server, place.sockets, place.context))
         stack.push_async_callback(server.shutdown, 0.25)
-        yield Network(stake, membership, carrier, fetcher, clock)
+        yield Network(
+            stake, membership, sessions, contact, outbox, carrier, fetcher, traffic, whereabouts, clock, rotator
+        )
         await carrier.finish(membership.leave(clock()))
 
 
 def peer_app(between: Between, place: Place) -> web.Application:
     app = web.Application(middlewares=[refusals])
-    app[BETWEEN], app[WHO], app[METRICS] = between, place.who, place.metrics
+    app[BETWEEN], app[WHO], app[METRICS], app[TRAFFIC] = between, place.who, place.metrics, between.traffic
+    if place.serving is not None:
+        app[SERVING] = place.serving
     peer_routes(app)
+    app.on_response_prepare.append(_dated)
     app.freeze()
     return app
+
+
+async def _dated(request: web.Request, response: web.StreamResponse) -> None:
+    """By the clock that judges signatures: who was refused for the time signs again by the answer's Date."""
+    response.headers["Date"] = formatdate(request.app[BETWEEN].clock(), usegmt=True)
+    response.headers["Server"] = "masa-node"
+
+
+def _whereabouts(place: Place, rng: random.Random) -> Whereabouts:
+    return Whereabouts(
+        place.sockets[0].getsockname()[1] if place.sockets else None,
+        lambda text: place.policy.gossiped(text) is not None,
+        rng,
+        advertised=place.addresses,
+        contained=place.contained,
+        strangers=place.strangers,
+    )
 
 
 def _terms(place: Place) -> Terms:
@@ -127,6 +204,7 @@ def _terms(place: Place) -> Terms:
         address_ok=lambda text: place.policy.gossiped(text) is not None,
         strangers=place.strangers,
         bootnodes=place.bootnodes,
+        read_denials=place.stake.read_denials,
     )
 
 

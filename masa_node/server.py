@@ -22,6 +22,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from handlers.keys import EXPECT, METRICS, SIGHT, WHO
 from handlers.middlewares.access import base_headers, request_id
 from handlers.middlewares.errors import dialect_of, error_response
+from handlers.middlewares.refusals import refused
 from peers.errors import MasaError
 
 log = structlog.get_logger(__name__)
@@ -31,6 +32,8 @@ IDLE_SECONDS = 75.0
 LINGER_SECONDS = 2.0
 READ_AHEAD = 16 * 1024
 """Bytes of a body that wait for its reader before the socket is paused: over that comes one read of it at most."""
+MOST_UNREAD = 64 * 1024
+"""Bytes of a body that a peer may send to the end although its request has its answer: those of a gossip message."""
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 SPOKEN = (HttpVersion10, HttpVersion11)
 TOO_MANY = "Too many headers received"
@@ -62,7 +65,7 @@ class NodeServer(web.Server):
         return Connection(self, loop=self._loop, **self._kwargs)
 
     def admitted(self, address: str) -> "Connection":
-        """A connection that was counted when it was accepted, before its TLS handshake."""
+        """A peer's connection, which was counted when it was accepted, before its TLS handshake."""
         return Connection(self, address, loop=self._loop, **self._kwargs)
 
     def admit(self, address: str) -> bool:
@@ -89,15 +92,18 @@ class NodeServer(web.Server):
 class Connection(RequestHandler):
     """One accepted connection: 10 seconds for each request head, 75 between requests."""
 
-    __slots__ = ("_address", "_body", "_head_timer", "_heard", "_server")
+    __slots__ = ("_address", "_among_peers", "_answered", "_body", "_head_timer", "_heard", "_server")
 
     def __init__(self, server: NodeServer, admitted: str | None = None, **kwargs: Any) -> None:
         super().__init__(server, **kwargs)
         self._server = server
         self._address = admitted
         """Under which it is counted; None: not yet, or no longer."""
+        self._among_peers = admitted is not None
         self._body: StreamReader = EMPTY_PAYLOAD
         """Of the request that came last."""
+        self._answered: StreamReader = EMPTY_PAYLOAD
+        """Of the request that was answered last: aiohttp throws the rest away, for LINGER_SECONDS."""
         self._head_timer: asyncio.TimerHandle | None = None
         self._heard = False
 
@@ -127,6 +133,8 @@ class Connection(RequestHandler):
         if self._request_count != seen:
             self._disarm()
             self._look_at(self._request_count - seen, alone=idle)
+        elif self._among_peers and self._body is self._answered and self._body.total_bytes > MOST_UNREAD:
+            self._cut()
         elif idle and data and self._head_timer is None:
             self._arm()
 
@@ -181,6 +189,12 @@ class Connection(RequestHandler):
         if self._waiter is not None:
             self._waiter.set_result(None)
 
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        self._answered = request.content
+        return await super().finish_response(request, resp, start_time)
+
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
@@ -206,8 +220,10 @@ class Connection(RequestHandler):
             log.error("fault", exc_info=kwargs.get("exc_info") or True)
 
     def _refuse(self, error: MasaError) -> web.Response:
-        """Answer, log and count what never became a request."""
+        """Answer, log and count what never became a request. A peer port tells nobody who this is, and fills no log."""
         app, name = self._server.app, request_id(None)
+        if self._among_peers:
+            return refused(error)
         log.info("request", request_id=name, path="unparsed", status=error.status, code=error.code, outcome="refused")
         app[METRICS].requests.labels("unparsed", str(error.status), "refused").inc()
         response = error_response(error, "any", name)
@@ -217,7 +233,11 @@ class Connection(RequestHandler):
 
     def _end_unclean(self, request: web.BaseRequest) -> None:
         """HTTP/1.0 tells the end of an answer by the end of the connection: only a reset shows that it broke."""
-        if request.version < (1, 1) and self.transport is not None:
+        if request.version < (1, 1):
+            self._cut()
+
+    def _cut(self) -> None:
+        if self.transport is not None:
             reset(self.transport)
 
 

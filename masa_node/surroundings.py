@@ -44,13 +44,8 @@ def default_gateway(root: Path) -> str | None:
     return None
 
 
-def own_addresses(root: Path) -> list[str]:
-    """Where other machines may reach this one: IPv4 before IPv6, no loopback, no link-local.
-
-    Those of a container are left out: nobody outside reaches them.
-    """
-    if in_container(root):
-        return []
+def own_addresses() -> list[str]:
+    """Where other machines may reach this one: IPv4 before IPv6, private first, no loopback, no link-local."""
     found = [ip.ip if isinstance(ip.ip, str) else ip.ip[0] for adapter in ifaddr.get_adapters() for ip in adapter.ips]
     usable = [ip for ip in map(ipaddress.ip_address, found) if not (ip.is_loopback or ip.is_link_local)]
     return [str(ip) for ip in sorted(usable, key=lambda ip: (ip.version, not ip.is_private))]

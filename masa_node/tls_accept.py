@@ -13,6 +13,8 @@ from masa_node.listening import BACKLOG
 from masa_node.server import RESET_ON_CLOSE, NodeServer
 
 HANDSHAKE_SECONDS = 5.0
+CLOSE_SECONDS = 2.0
+"""Until the other side must have answered our close; asyncio would wait for 30, and the connection counts meanwhile."""
 PAUSE_SECONDS = 0.5
 """After an accept that failed: no descriptor was free."""
 
@@ -37,16 +39,13 @@ class TlsAccept:
 
     async def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        try:
-            while True:
-                try:
-                    accepted, peer = await loop.sock_accept(listener)
-                except OSError:
-                    await asyncio.sleep(PAUSE_SECONDS)
-                    continue
-                self._admit(accepted, str(peer[0]))
-        finally:
-            listener.close()
+        while True:
+            try:
+                accepted, peer = await loop.sock_accept(listener)
+            except OSError:
+                await asyncio.sleep(PAUSE_SECONDS)
+                continue
+            self._admit(accepted, str(peer[0]))
 
     def _admit(self, accepted: socket.socket, address: str) -> None:
         if self._server.admit(address):
@@ -60,7 +59,11 @@ class TlsAccept:
         connection = self._server.admitted(address)
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: connection, accepted, ssl=self._context, ssl_handshake_timeout=HANDSHAKE_SECONDS
+                lambda: connection,
+                accepted,
+                ssl=self._context,
+                ssl_handshake_timeout=HANDSHAKE_SECONDS,
+                ssl_shutdown_timeout=CLOSE_SECONDS,
             )
         except OSError:
             # It had no connection_made(), and so will have no connection_lost().
@@ -80,11 +83,15 @@ async def accepting_tls(
     server: NodeServer, sockets: Sequence[socket.socket], context: ssl.SSLContext
 ) -> AsyncIterator[None]:
     """Accept peers on these bound sockets until the block is left; then they are closed, and handshakes dropped."""
-    async with asyncio.TaskGroup() as group:
-        accepting = TlsAccept(server, context, group)
+    try:
+        async with asyncio.TaskGroup() as group:
+            accepting = TlsAccept(server, context, group)
+            for listener in sockets:
+                accepting.start(listener)
+            try:
+                yield
+            finally:
+                accepting.stop()
+    finally:
         for listener in sockets:
-            accepting.start(listener)
-        try:
-            yield
-        finally:
-            accepting.stop()
+            listener.close()

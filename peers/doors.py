@@ -26,3 +26,5 @@ ANTHROPIC = (
 )
 DOORS = (*MISSION, CLOUDFLARE, *OLLAMA, *OPENAI, *ANTHROPIC)
 BY_PATH = {door.path: door for door in DOORS}
+FORWARDED = BY_PATH
+"""What peers may hand on to a node: all of them, and nothing else (docs/protocol.md)."""

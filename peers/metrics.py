@@ -2,6 +2,8 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
+from peers.race_log import RaceLog
+
 SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 TOKENS = tuple(4**power for power in range(14))
 MODELS = 50
@@ -43,6 +45,19 @@ class Metrics:
         self.body_bytes = Gauge("masa_body_memory_bytes", "Request bodies held in memory", registry=registry)
         self.connections = Gauge("masa_connections", "Open connections to the client API", registry=registry)
         self.upstream_up = Gauge("masa_upstream_up", "1 while the upstream answers", ("upstream",), registry=registry)
+        self.races = Counter("masa_races", "Races, by how they ended", ("outcome",), registry=registry)
+        self.race_losses = Counter(
+            "masa_race_losses", "Peers that were asked and did not win, by why", ("reason",), registry=registry
+        )
+        self.race_sends = Counter("masa_race_sends", "Calls handed to peers", registry=registry)
+        self.race_first_unit = Histogram(
+            "masa_race_first_unit_seconds",
+            "From a race's start to the winner's first meaningful unit",
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.served = Counter("masa_served", "Calls of peers, by how they ended", ("outcome",), registry=registry)
+        self.guests = Gauge("masa_guests", "Calls of peers that are worked on", registry=registry)
         self._models: set[str] = set()
 
     def model_label(self, name: str) -> str:
@@ -51,6 +66,16 @@ class Metrics:
             self._models.add(name)
             return name
         return "other"
+
+    def raced(self, told: RaceLog) -> None:
+        """All but one of a race's sends are wasted work."""
+        self.races.labels(told.outcome).inc()
+        self.race_sends.inc(told.sends)
+        for one in told.asked.values():
+            if one.node != told.winner:
+                self.race_losses.labels(one.outcome).inc()
+        if told.winner is not None and told.ms is not None:
+            self.race_first_unit.observe(told.ms / 1000)
 
     def exposition(self) -> bytes:
         return generate_latest(self.registry)

@@ -23,7 +23,7 @@ MAY_BLOCK = [
     ("os.listdir", "tests/processes.py", "open_files"),
 ]
 
-ON_BOTH_LOOPS = {"test_gossip.py", "test_passthrough.py", "test_server.py"}
+ON_BOTH_LOOPS = {"test_gossip.py", "test_passthrough.py", "test_server.py", "test_unsigned_cost.py"}
 
 StartServer = Callable[..., Awaitable[ModelServer]]
 

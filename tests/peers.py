@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from handlers.keys import Who
 from masa_node.listening import listening_sockets
@@ -46,23 +47,26 @@ async def peer(
     bootnodes: tuple[str, ...] = (),
     clock: Callable[[], float] = time.time,
     name: str = "peer",
+    **changes: Any,
 ) -> AsyncIterator[Peer]:
+    """`changes`: of its Place."""
     key = await asyncio.to_thread(load_identity, folder)
     me = node_id(key)
     tls = await asyncio.to_thread(NodeTls, folder, key, time.time())
     sockets = await asyncio.to_thread(listening_sockets, "127.0.0.1", 0)
     address = Address("127.0.0.1", sockets[0].getsockname()[1])
-    place = Place(
-        key=key,
-        who=Who(me, name, "0", 0.0),
-        metrics=Metrics(),
-        stake=stake or SharedSecret([secret], me),
-        context=tls.context,
-        sockets=sockets,
-        addresses=(str(address),),
-        policy=DialPolicy(OWN_LAN, frozenset(map(Address.parse, bootnodes))),
-        bootnodes=tuple(Bootnode(text) for text in bootnodes),
-    )
+    usual: dict[str, Any] = {
+        "key": key,
+        "who": Who(me, name, "0", 0.0),
+        "metrics": Metrics(),
+        "stake": stake or SharedSecret([secret], me),
+        "context": tls.context,
+        "sockets": sockets,
+        "addresses": (str(address),),
+        "policy": DialPolicy(OWN_LAN, frozenset(map(Address.parse, bootnodes))),
+        "bootnodes": tuple(Bootnode(text) for text in bootnodes),
+    }
+    place = Place(**usual | changes)
     async with networked(place, clock, random.Random(me)) as network:
         yield Peer(me, address, network)
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from email.utils import formatdate
+from random import Random
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from peers.network.contact import Answer, NoContact
 from peers.network.dialing import Address
 from peers.network.liveness import FAILURES
 from peers.network.terms import Bootnode
+from peers.network.traffic import Traffic
+from peers.network.whereabouts import Whereabouts
 from tests.members import A, B, core, sealed
 from tests.simnet import START
 
@@ -45,7 +48,8 @@ def answer(status: int = 200, refused: str = "", date: float = START) -> Answer:
 async def carried(others: Others, **changes: Any) -> AsyncIterator[Carrier]:
     at = core(A, **changes)
     assert at.introduced(sealed(B), START) == "started"
-    async with carrying(at, others, lambda: others.now) as carrier:  # type: ignore[arg-type]
+    nowhere = Whereabouts(None, lambda text: True, Random(1))
+    async with carrying(at, others, Traffic(), nowhere, lambda: others.now) as carrier:  # type: ignore[arg-type]
         yield carrier
 
 

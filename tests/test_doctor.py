@@ -34,7 +34,7 @@ async def test_when_all_is_well_it_says_so(model_server: ModelServer, tmp_path: 
     done, findings = await examined(tmp_path, LLM_CHAT_URL=model_server.url)
     assert done.code == 0
     assert {finding.status for finding in findings} == {"ok"}
-    checks = ["configuration", "folder", "port", "host", "upstream ollama", "clock", "open files"]
+    checks = ["configuration", "folder", "port", "host", "network", "upstream ollama", "clock", "open files"]
     assert [finding.check for finding in findings] == checks
     asked = one(findings, "upstream ollama").what
     assert asked == f"{model_server.url} is up: 1 model, spoken to as anthropic, ollama, openai"

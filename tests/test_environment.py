@@ -186,9 +186,9 @@ def test_a_setting_on_a_line_that_cannot_be_read_stops_the_start(tmp_path: Path)
 
 
 def test_names_of_later_versions_are_told(tmp_path: Path) -> None:
-    environ = {"MASA_PEER_ASK": "x", "RACE_WIDTH": "8", "RPC_URL": "", "NOVELAI_ANY": "x", "JOIN_TOKEN_FILE": "x"}
-    found = told(environ, "SECRET_KEY_FILE=x\nRACE_WIDTH=all\nLLM_MODEL=x\nJOIN_TOKEN_FILE=x", tmp_path)
-    names = ["MASA_PEER_ASK", "RACE_WIDTH", "NOVELAI_ANY", "SECRET_KEY_FILE", "LLM_MODEL"]
+    environ = {"MASA_CACHE_TTL": "x", "MIN_STAKE": "8", "RPC_URL": "", "NOVELAI_ANY": "x", "JOIN_TOKEN_FILE": "x"}
+    found = told(environ, "SECRET_KEY_FILE=x\nMIN_STAKE=all\nLLM_MODEL=x\nJOIN_TOKEN_FILE=x", tmp_path)
+    names = ["MASA_CACHE_TTL", "MIN_STAKE", "NOVELAI_ANY", "SECRET_KEY_FILE", "LLM_MODEL"]
     assert list(found.notes) == [f"{name} is for a later version and has no effect yet" for name in names]
 
 

@@ -31,7 +31,7 @@ CROSSES = {
 DROPPED = (
     *("Authorization", "Proxy-Authorization", "Proxy-Connection", "Cookie", "X-Api-Key", "Api-Key"),
     *("CF-Aig-Authorization", "Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Via", "TE", "Trailer"),
-    *("Keep-Alive", "From", "Referer", "User-Agent", "X-Request-Id", "X-Masa-Ask", "X-Masa-Node", "X-Stainless-Os"),
+    *("Keep-Alive", "From", "Referer", "User-Agent", "X-Request-Id", "X-Masa-Asked", "X-Masa-Node", "X-Stainless-Os"),
     *("OpenAI-Organization", "If-None-Match", "Range", "DNT", "X-Custom", "Upgrade-Insecure-Requests"),
 )
 SENT_BY_US = {"host", "content-length", "user-agent", "accept-encoding", "content-type", "masa-hop"}

@@ -18,11 +18,15 @@ ARROW = ("config", "peers", "handlers", "masa_node")
 
 PURE = {
     "peers/doors.py",
+    "peers/conversation.py",
     "peers/errors.py",
+    "peers/guests.py",
+    "peers/meaning.py",
     "peers/network/active.py",
     "peers/network/announcer.py",
     "peers/network/catalogue.py",
     "peers/network/certificates.py",
+    "peers/network/choice.py",
     "peers/network/clock.py",
     "peers/network/contacts.py",
     "peers/network/exchange.py",
@@ -32,22 +36,35 @@ PURE = {
     "peers/network/liveness.py",
     "peers/network/membership.py",
     "peers/network/offers.py",
+    "peers/network/outlook.py",
+    "peers/network/policy.py",
     "peers/network/reach.py",
     "peers/network/records.py",
     "peers/network/roster.py",
+    "peers/network/rotation.py",
     "peers/network/rumours.py",
     "peers/network/seal.py",
     "peers/network/signatures.py",
     "peers/network/stake.py",
+    "peers/network/standing.py",
     "peers/network/strangers.py",
     "peers/network/table.py",
     "peers/network/terms.py",
     "peers/network/tokens.py",
+    "peers/network/trust.py",
+    "peers/network/whereabouts.py",
+    "peers/pace.py",
     "peers/peek.py",
+    "peers/plan.py",
+    "peers/race_log.py",
+    "peers/runner.py",
+    "peers/senses.py",
+    "peers/units.py",
     "peers/upstreams/doctor_script.py",
     "peers/upstreams/eliza_bodies.py",
     "peers/upstreams/eliza_voices.py",
     "peers/usage.py",
+    "peers/waves.py",
     "peers/wire.py",
 }
 IMPURE_MODULES = {"aiohttp", "asyncio", "random", "socket", "time"}
@@ -56,13 +73,20 @@ MAY_SPAWN = {
     "config/settings.py",  # its gather() reads the environment
     "masa_node/loops.py",
     "masa_node/tls_accept.py",  # a handshake for each connection, while the listener is open
+    "peers/asking.py",  # some peers asked at once whether they serve a model, for as long as one call
     "peers/network/carrier.py",  # an exchange for each peer, so that a slow one delays nobody
+    "peers/network/dialbacks.py",  # a peer's addresses at once, while it waits for the answer
     "peers/network/fetching.py",  # two model lists at once, while the network is open
+    "peers/network/handing.py",  # a secret handed to all members at once
+    "peers/network/outbox.py",  # what peers are to stop is told them all at once, while the network is open
+    "peers/network/rotating.py",  # members that came back are handed the secret, while the network is open
+    "peers/race.py",  # a task for each runner, ended or cancelled with the race
     "peers/upstreams/own.py",  # all servers asked at once, for as long as one call
 }
 SPAWNERS = {"TaskGroup", "create_task", "ensure_future", "gather", "run_coroutine_threadsafe"}
 
 MAY_SLEEP = {
+    "masa_node/commands/races.py",  # it polls its node, which tells nobody
     "masa_node/tls_accept.py",  # no descriptor is free to accept with: there is nothing else to wait for
     "masa_node/loops.py",
 }

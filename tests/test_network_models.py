@@ -150,7 +150,7 @@ async def test_a_nodes_lists_and_peers_by_its_real_network(tmp_path: Path) -> No
         await a.network.carrier.meet(b.address)
         await rounds([a, b], lambda: a.network.membership.liveness.of(b.id).heard > 0)
         await fetch(a)
-        reach = Reach(a.network.fetching.catalogue, time.time, a.network.membership, {b.id: 0.0123})
+        reach = Reach(a.network.fetching.catalogue, time.time, a.network.membership, latencies={b.id: 0.0123})
         async with running(tmp_path, reach) as (url, _):
             (model,) = (await get(url, "/api/v1/llm/models")).told["models"]
             assert model["nodes"] == [{"id": b.id, "name": f"b-{b.id[:6]}"}]
@@ -160,6 +160,7 @@ async def test_a_nodes_lists_and_peers_by_its_real_network(tmp_path: Path) -> No
                 "id": b.id,
                 "name": f"b-{b.id[:6]}",
                 "status": "alive",
+                "protocol": 1,
                 "models": 1,
                 "addresses": [str(b.address)],
                 "latency_ms": 12.3,
@@ -182,11 +183,11 @@ async def test_what_a_server_relays_to_a_cloud_is_not_shared(model_servers: Star
     hosted = {"PROVIDERS": "openai", "OPENAI_API_KEY": "sk-1", "LLM_OPENAI_MODELS": "gpt-5"}
     async with running(tmp_path, None, LLM_CHAT_URL=f"{server.url},eliza", **hosted) as (_, own):
         assert len(own.models()) == 4
-        (shared,) = own.shared()
+        shared, eliza = own.shared()
         assert (shared.name, shared.size, shared.digest) == (
             "llama3:latest",
             4661224676,
             model_entry("llama3:latest")["digest"],
         )
         own.upstreams[0].fell("gone")
-        assert own.shared() == []
+        assert own.shared() == [eliza]

@@ -50,6 +50,22 @@ def problems_of(environ: dict[str, str]) -> dict[str, str]:
         ("NETWORK_ID", ID, ID),
         ("PEER_ALLOW", f"{ID}, {OTHER_ID},{ID}", (ID, OTHER_ID)),
         ("PEER_DENY", OTHER_ID, (OTHER_ID,)),
+        ("PEER_ASK", "", None),
+        ("PEER_ASK", "Missing", "missing"),
+        ("PEER_SERVE", "", ("ollama",)),
+        ("PEER_SERVE", "None", ()),
+        ("PEER_SERVE", "ALL", ("all",)),
+        ("PEER_SERVE", "Ollama:Qwen3*, groq,Ollama:Qwen3*", ("ollama:Qwen3*", "groq")),
+        ("PEER_SERVE", "cloudflare:@cf/*,ollama:hf.co/x/y:Q4_?", ("cloudflare:@cf/*", "ollama:hf.co/x/y:Q4_?")),
+        ("PEER_MAX_INFLIGHT", "", None),
+        ("PEER_MAX_INFLIGHT", "2", 2),
+        ("RACE_WIDTH", "", 8),
+        ("RACE_WIDTH", "1000", 1000),
+        ("RACE_WIDTH", "All", "all"),
+        ("RACE_DELAY", "Auto", None),
+        ("RACE_DELAY", "0.3", 0.3),
+        ("RACE_TIMEOUT", "0.5", 0.5),
+        ("RACE_PATIENCE", "0", 0.0),
     ],
 )
 def test_what_values_mean(name: str, text: str, value: object) -> None:
@@ -72,6 +88,14 @@ def test_people_see_ids_and_addresses_but_no_secret() -> None:
     ]
     assert SECRET not in repr(loaded)
     assert shown(("@cf/meta/llama", "me@home")) == "@cf/meta/llama, me@home"
+
+
+def test_what_is_said_of_the_race_is_shown_as_it_was_said() -> None:
+    said = {"PEER_ASK": "off", "PEER_SERVE": "ollama:qwen3*,eliza", "PEER_MAX_INFLIGHT": "3", "RACE_WIDTH": "all"}
+    defaults = {"PEER_SERVE": "ollama", "RACE_WIDTH": "8", "RACE_DELAY": "auto", "RACE_TIMEOUT": "30"}
+    assert load(defaults, cwd=Path("/nowhere")).changed() == []
+    changed = {name: value for name, value, _ in load(said | {"RACE_DELAY": "0.30"}, cwd=Path("/nowhere")).changed()}
+    assert changed == said | {"PEER_SERVE": "ollama:qwen3*, eliza", "RACE_DELAY": "0.3"}
 
 
 @pytest.mark.parametrize("text", WRONG["NETWORK_SECRET"])

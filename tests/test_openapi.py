@@ -43,7 +43,11 @@ RAISING = {"MasaError", "BadRequest", "Busy", "__init__", "refusal"}
 DEFAULTS = {"busy"}
 """Codes that no call spells."""
 
-NOT_CLIENT_API = {"handlers/between.py", "masa_node/commands", "masa_node/control.py", "peers/network"}
+NOT_CLIENT_API = {
+    *("handlers/between.py", "handlers/calls.py", "handlers/forwarded.py"),
+    *("masa_node/commands", "masa_node/control.py", "masa_node/pausing.py", "masa_node/rotating.py"),
+    *("peers/guests.py", "peers/network", "peers/race.py", "peers/runner.py"),
+}
 """What other nodes and the commands of this machine are told: docs/protocol.md has the codes of the peer API."""
 
 SCHEMATHESIS = """

@@ -256,3 +256,7 @@ def test_without_tls_there_is_no_key() -> None:
     plain = SimpleNamespace(get_extra_info={"peername": ("127.0.0.1", 1)}.get)
     with pytest.raises(aiohttp.ServerFingerprintMismatch):
         SeenKey().check(plain)
+
+
+def test_pins_of_another_generation_share_no_connection() -> None:
+    assert NodePin(STRANGER, 1) == NodePin(STRANGER, 1) != NodePin(STRANGER, 2)

@@ -96,6 +96,17 @@ WRONG = {
     ],
     "PEER_ALLOW": [*NO_IDS, f"{ID},{MARK}", f"{ID} {ID}", ","],
     "PEER_DENY": [*NO_IDS, f"{ID},{MARK}", f"{ID}@{MARK}:4001", ","],
+    "PEER_ASK": [MARK, "always", "true", "missing,busy", f"busy {MARK}"],
+    "PEER_SERVE": [
+        *(",", MARK, "ollama2", f"ollama,{MARK}", f"{MARK}:qwen3", "all:qwen3", "none:qwen3", "ollama qwen3"),
+        *("all,none", "none,ollama", "all,eliza", "ollama:", f"ollama:{MARK} x", f"ollama:[{MARK}]", f"ollama:{MARK}é"),
+        *(f"ollama:{MARK * 20}", f"ollama:{MARK}?!", ":llama3"),
+    ],
+    "PEER_MAX_INFLIGHT": [*NO_NUMBERS, "0", "1.5"],
+    "RACE_WIDTH": [*NO_NUMBERS, "0", "1.5", "1001", "88888", "many", f"all,{MARK}", "٨"],
+    "RACE_DELAY": [*NO_NUMBERS, "0", "inf", "86401", "auto 1"],
+    "RACE_TIMEOUT": [*NO_NUMBERS, "0", "inf", "86401"],
+    "RACE_PATIENCE": [*NO_NUMBERS, "inf", "86401"],
     "LOG_LEVEL": [MARK, "verbose"],
     "LOG_FORMAT": [MARK, "jsonl"],
 }

@@ -7,20 +7,26 @@ import os
 import re
 import time
 from collections.abc import Awaitable, Callable
-from urllib.parse import quote
 
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from handlers.keys import METRICS, ORIGIN, SIGHT, Sight, Who
+from handlers.relay import node_headers
 from peers.metrics import Metrics
 from peers.usage import tokens
 
 log = structlog.get_logger(__name__)
 
 ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
-EXPOSED = "X-Request-Id, X-Masa-Node, X-Masa-Name, X-Masa-Route, Retry-After"
+EXPOSED = "X-Request-Id, X-Masa-Node, X-Masa-Name, X-Masa-Route, X-Masa-Asked, Retry-After"
+FIXED = {
+    "Server": "masa-node",
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Vary": "Origin",
+}
 GENAI_OPERATIONS = ("chat", "text_completion", "embeddings")
 
 
@@ -53,23 +59,18 @@ def request_id(given: str | None) -> str:
 
 
 def base_headers(who: Who) -> dict[str, str]:
-    """On every answer, whatever it is."""
-    return {
-        "X-Masa-Node": who.id,
-        "X-Masa-Name": quote(who.shown, safe=" !#$&'()*+,/:;=?@[]^_`{|}~"),
-        "Server": "masa-node",
-        "Cache-Control": "no-store",
-        "X-Content-Type-Options": "nosniff",
-        "Vary": "Origin",
-    }
+    """On every answer that is this node's own."""
+    return {**node_headers(who.id, who.shown), **FIXED}
 
 
 def add_base_headers(who: Who) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
     """The on_response_prepare signal that adds them."""
-    fixed = base_headers(who)
+    here = node_headers(who.id, who.shown)
 
     async def add(request: web.Request, response: web.StreamResponse) -> None:
-        response.headers.update(fixed)
+        response.headers.update(FIXED)
+        for name, value in here.items():
+            response.headers.setdefault(name, value)  # a peer that answers is named by relay()
         if SIGHT in request:
             response.headers["X-Request-Id"] = request[SIGHT].id
         if ORIGIN in request:

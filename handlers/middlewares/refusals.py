@@ -4,6 +4,7 @@ import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from handlers.keys import TRAFFIC
 from peers.errors import MasaError
 
 
@@ -12,14 +13,20 @@ async def refusals(request: web.Request, handler: Handler) -> web.StreamResponse
     try:
         return await handler(request)
     except MasaError as error:
-        return _refusal(error)
+        refusal = error
     except web.HTTPMethodNotAllowed:
-        return _refusal(MasaError(405, "method_not_allowed", "signed routes are POST, ping is GET"))
+        refusal = MasaError(405, "method_not_allowed", "signed routes are POST, ping is GET")
     except web.HTTPNotFound:
-        return _refusal(MasaError(404, "not_found", "no such path of the peer API"))
+        refusal = MasaError(404, "not_found", "no such path of the peer API")
+    except web.RequestPayloadError:
+        refusal = MasaError(400, "bad_request", "the body broke off, or is no valid HTTP", close=True)
+    if traffic := request.app.get(TRAFFIC):
+        traffic.refused[refusal.code] += 1
+    return refused(refusal)
 
 
-def _refusal(error: MasaError) -> web.Response:
+def refused(error: MasaError) -> web.Response:
+    """At most 2 KiB; it repeats nothing of the request."""
     response = web.Response(
         status=error.status,
         body=msgspec.json.encode({"error": error.text, "code": error.code}),

@@ -4,6 +4,7 @@ import argparse
 
 from config.settings import Settings
 from masa_node.commands.membership import ask_node, hint, with_settings
+from masa_node.means import secrets_of
 from peers.network.identity import load_identity, locked
 from peers.network.store import Store
 from peers.network.tokens import Invite, Secret
@@ -33,8 +34,10 @@ def _on_folder(settings: Settings) -> int:
     load_identity(settings.masa_dir)
     with locked(settings.masa_dir):
         store = Store(settings.masa_dir)
-        secrets = store.secrets() or (Secret.new(),)
-        store.keep_secrets(secrets)
+        secrets = secrets_of(settings, store)
+        if not secrets:
+            secrets = (Secret.new(),)
+            store.keep_secrets(secrets)
     print(Invite(secrets[0]).text())
     hint(
         "No node runs on this folder, so the token names no address; start it with `masa-node run`, then invite again."

@@ -28,16 +28,27 @@ def _peers(node: NodeApi, as_json: bool) -> None:
 
 
 def _table(peers: Iterable[dict[str, Any]], now: float) -> Table:
-    table = Table("name", "state", "models", "last heard", "address", "", box=None, pad_edge=False, header_style="bold")
-    table.columns[2].justify = "right"
+    heads = ("name", "state", "stake", "models", "latency", "last heard", "address", "")
+    table = Table(*heads, box=None, pad_edge=False, header_style="bold")
+    for number in (3, 4):
+        table.columns[number].justify = "right"
     for peer in peers:
         heard = peer.get("last_heard")
         table.add_row(
             cell(peer.get("name")),
             cell(peer.get("status")),
+            cell(_stake(peer.get("stake") or {}, now)),
             cell(peer.get("models")),
+            cell(f"{latency:.0f} ms" if isinstance(latency := peer.get("latency_ms"), int | float) else ""),
             cell(f"{max(0.0, now - heard):.0f} s ago" if isinstance(heard, int | float) else "never"),
             cell(", ".join(map(str, peer.get("addresses", ())))),
             cell(peer.get("why")),
         )
     return table
+
+
+def _stake(told: dict[str, Any], now: float) -> str:
+    if not told.get("proven"):
+        return "not proven"
+    until = told.get("until")
+    return f"for {max(0.0, until - now) / 86400:.0f} d" if isinstance(until, int | float) else "proven"

@@ -16,6 +16,7 @@ from config.settings import ConfigError, Loaded, load
 from masa_node.app import Node, client_app, client_server, node
 from masa_node.commands.startup import startup_block
 from masa_node.listening import Runner, listening_sockets, serving, url_of
+from masa_node.means import check_stake
 from masa_node.surroundings import port_owner, raise_limits
 from peers.network.identity import IdentityError
 
@@ -29,6 +30,7 @@ DRAIN_SECONDS = 30.0
 def main(arguments: argparse.Namespace) -> int:
     try:
         loaded = load(os.environ, Path(arguments.env_file) if arguments.env_file else None)
+        check_stake(loaded.settings)
     except ConfigError as error:
         print(error.report(), file=sys.stderr)
         return 2
@@ -46,7 +48,7 @@ async def serve(loaded: Loaded) -> int:
     """Until the first signal, and then until running answers are done. A second signal ends that too."""
     settings = loaded.settings
     stop = Stop()
-    async with node(settings) as running:
+    async with node(settings, certificate_file=loaded.gathered.files.get("stake_certificate")) as running:
         try:
             sockets = await asyncio.to_thread(listening_sockets, settings.host, settings.port)
         except OSError as error:
@@ -86,14 +88,14 @@ async def drain(running: Node, runner: Runner, stop: Stop) -> None:
     end = loop.time() + DRAIN_SECONDS
     log.info("draining", seconds=DRAIN_SECONDS)
     running.life.draining = True
-    await running.joined.stop()
     if not stop.interactive:
         await _wait(stop.second, READY_SECONDS)
     for site in list(runner.sites):
         await site.stop()
     running.life.closed = True
-    while runner.node_server.busy and not stop.second.is_set() and loop.time() < end:
+    while (runner.node_server.busy or len(running.guests)) and not stop.second.is_set() and loop.time() < end:
         await _wait(stop.second, 0.05)
+    await running.joined.stop()
 
 
 async def _announce(running: Node, loaded: Loaded, url: str) -> None:

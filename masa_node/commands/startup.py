@@ -9,6 +9,7 @@ from rich.text import Text
 
 from config.settings import Loaded
 from masa_node.app import Node
+from masa_node.stay import Stay
 
 STYLES = {"up": "green", "down": "red", "refused": "red", "unknown": "yellow"}
 SHOWN_MODELS = 6
@@ -33,7 +34,7 @@ def _addresses(node: Node, url: str) -> Iterator[Line]:
     yield "OpenAI clients", f"{url}/v1", "bold"
     yield "documents, models", f"{url}/docs  {url}/api/v1/llm/models", ""
     yield "node id", node.who.id, ""
-    yield "network", _network(node), ""
+    yield from _network(node)
 
 
 def _upstreams(node: Node) -> Iterator[Line]:
@@ -52,12 +53,27 @@ def _settings(loaded: Loaded) -> Iterator[Line]:
         yield name, f"{value}  ({source})", ""
 
 
-def _network(node: Node) -> str:
+def _network(node: Node) -> Iterator[Line]:
     joined = node.joined
-    if joined.network is None:
-        return joined.why
-    where = ", ".join(joined.addresses) or "nobody can dial this node; its models are not offered (PEER_ADVERTISE)"
-    return f"joined; peers dial {where}" if joined.addresses else f"joined; {where}"
+    if joined.stay is None:
+        yield "network", joined.why, ""
+        return
+    told = joined.stay.outlook()
+    where = ", ".join(told.addresses)
+    dialled = f"peers dial {where}" if where else "nobody can dial this node: it can ask, its models are not offered"
+    yield "network", f"{told.id[:8]} by {told.stake}; {dialled}", ""
+    yield "tried for peers", ", ".join(_tried(joined.stay)) or "nothing: set BOOTNODES, or MDNS=true", ""
+    for notice in told.notices:
+        yield notice.code.replace("_", " "), notice.text, "yellow"
+
+
+def _tried(stay: Stay) -> Iterator[str]:
+    if stay.discovery is not None:
+        yield f"this LAN (mDNS: {stay.discovery.why or 'open'})"
+    known = len(stay.network.membership.roster.members())
+    if known:
+        yield f"{known} nodes known from before"
+    yield from (bootnode.address for bootnode in stay.place.bootnodes)
 
 
 def _models(names: list[str]) -> str:

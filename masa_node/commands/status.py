@@ -26,6 +26,8 @@ def _status(node: NodeApi, as_json: bool) -> None:
     told = read_object(body)
     screen = console()
     screen.print(_node(node.url, told))
+    for notice in (told.get("network") or {}).get("notices", ()):
+        screen.print(Text("! ", style="yellow") + cell(notice.get("text")))
     screen.print()
     upstreams = told.get("upstreams") or []
     screen.print(_upstreams(upstreams) if upstreams else Text("no upstream: `masa-node doctor` says what to do"))
@@ -38,8 +40,17 @@ def _node(url: str, told: dict[str, Any]) -> Table:
         table.add_row(name, cell(told.get(name)))
     table.add_row("url", cell(url))
     table.add_row("uptime", duration(told.get("uptime")))
+    table.add_row("network", cell(_network(told.get("network") or {})))
     table.add_row("in flight", cell(f"{told.get('in_flight', 0)}, and {told.get('queued', 0)} in the queue"))
     return table
+
+
+def _network(told: dict[str, Any]) -> str:
+    if "id" not in told:
+        return str(told.get("why", "none"))
+    members = ", ".join(f"{count} {status}" for status, count in told.get("members", {}).items() if count)
+    where = ", ".join(told.get("addresses", ())) or "nowhere"
+    return f"{told['id'][:8]} by {told.get('stake')}; peers dial {where}; members: {members or 'nobody else yet'}"
 
 
 def _upstreams(upstreams: Iterable[dict[str, Any]]) -> Table:

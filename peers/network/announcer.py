@@ -28,7 +28,11 @@ class Announcer:
         self.sign = sign
         self.rng = rng
         self.text = ""
+        self._former_text = ""
+        """The same for those who are still in the network that we are leaving; empty: there is none."""
         self.record = Record(net=network, id=me, boot=self._new_boot(), epoch=epoch, seq=0, issued=0, ttl=60, addrs=())
+        self._former = ("", "")
+        """That network, and our proof there."""
         self._floor = epoch
         """The epoch of our next record at least."""
         self._started = local
@@ -49,16 +53,32 @@ class Announcer:
         """Of two machines with one key, the one with the lower boot stops announcing, while it hears the other."""
         return any(boot > self.record.boot and local <= until for boot, until in self._rivals.items())
 
-    def change(self, *, net: str, addrs: tuple[str, ...], models: Models, proof: str, name: str) -> bool:
-        """What the next record will say. False: nothing new. Raises ValueError when that is too much."""
+    def change(
+        self,
+        *,
+        net: str,
+        addrs: tuple[str, ...],
+        models: Models,
+        proof: str,
+        name: str,
+        former: tuple[str, str] = ("", ""),
+    ) -> bool:
+        """What the next record will say. False: nothing new. Raises ValueError when that is too much.
+
+        `former`: the network that we are leaving, and our proof there.
+        """
         changed = msgspec.structs.replace(self.record, net=net, addrs=addrs, models=models, proof=proof, name=name)
-        if changed == self.record:
+        if changed == self.record and former == self._former:
             return False
         if len(msgspec.json.encode(changed)) > LONGEST_PAYLOAD - NUMBERS_GROW:
             raise ValueError("the record is over 1 KiB: fewer or shorter addresses, or a shorter name")
-        self.record = changed
+        self.record, self._former = changed, former
         self._renew_at = float("-inf")
         return True
+
+    def text_in(self, network: str) -> str:
+        """Our record for who is in `network`."""
+        return self._former_text if self._former_text and network == self._former[0] else self.text
 
     def leave(self) -> None:
         self.record = msgspec.structs.replace(self.record, state="left")
@@ -68,17 +88,24 @@ class Announcer:
         return not self.record.issued <= network < self._renew_at and not self.silent(local)
 
     def issue(self, network: float, size: int) -> None:
-        """The next record."""
-        epoch, seq = self.record.epoch, self.record.seq + 1
+        """The next record; right before it, if we are leaving a network, one for those who are still there.
+
+        Who is in both takes the newer one, which is never that of the network that we are leaving.
+        """
+        net, proof = self._former
+        numbers = 2 if net else 1
+        epoch, seq = self.record.epoch, self.record.seq + numbers
         if seq >> SEQ_BITS:
             self._floor = max(int(network * 1000), epoch + 1)
         if epoch < self._floor:
-            epoch, seq = self._floor, 0
+            epoch, seq = self._floor, numbers - 1
         every = period(size)
         self.record = msgspec.structs.replace(
             self.record, epoch=epoch, seq=seq, issued=int(network), ttl=int(3 * every + 30)
         )
         self.text = seal(self.record, self.sign)
+        former = msgspec.structs.replace(self.record, net=net, proof=proof, seq=seq - 1) if net else None
+        self._former_text = seal(former, self.sign) if former else ""
         self._renew_at = network + every * self.rng.uniform(1 - JITTER, 1 + JITTER)
 
     def met_self(self, record: Record, network: float, local: float) -> bool:

@@ -1,17 +1,21 @@
 """Carrier: brings what Membership says to other nodes, and their answers back to it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from typing import Annotated
 
 import msgspec
 import structlog
 
 from peers.network.contact import Answer, Contact, NoContact
+from peers.network.dialbacks import DIAL_BACK_SECONDS, MOST_DIALLED
 from peers.network.dialing import Address, BadAddress
 from peers.network.membership import Membership
 from peers.network.signatures import date_offset
 from peers.network.terms import Send
+from peers.network.traffic import Traffic
+from peers.network.whereabouts import Question, Whereabouts
 from peers.wire import NodeId
 
 log = structlog.get_logger(__name__)
@@ -23,6 +27,8 @@ MOST_AT_ONCE = 32
 """Exchanges under way; a round that finds no place for one counts it as missed."""
 JSON = "application/json"
 
+_Dialled = Annotated[tuple[Annotated[str, msgspec.Meta(max_length=261)], ...], msgspec.Meta(max_length=MOST_DIALLED)]
+
 
 class Identify(msgspec.Struct, omit_defaults=True):
     """What a node says when it is not known yet: its own record."""
@@ -30,6 +36,8 @@ class Identify(msgspec.Struct, omit_defaults=True):
     record: str
     models: bool = False
     """It asks for the other's model list."""
+    dial: _Dialled = ()
+    """It asks whether the other reaches it at these."""
 
 
 class Identified(msgspec.Struct, omit_defaults=True):
@@ -41,16 +49,26 @@ class Identified(msgspec.Struct, omit_defaults=True):
     """The address that the question came from."""
     models: msgspec.Raw = msgspec.Raw()
     """The model list, if it was asked for: the record has the hash of exactly these bytes."""
+    reached: tuple[str, ...] | None = None
+    """Where a ping met the key of who asked; None: that was not tried."""
 
 
 class Carrier:
     """Each exchange is a task of its own, so that a slow peer delays nobody."""
 
     def __init__(
-        self, membership: Membership, contact: Contact, clock: Callable[[], float], group: asyncio.TaskGroup
+        self,
+        membership: Membership,
+        contact: Contact,
+        traffic: Traffic,
+        whereabouts: Whereabouts,
+        clock: Callable[[], float],
+        group: asyncio.TaskGroup,
     ) -> None:
         self.membership = membership
         self._contact = contact
+        self._traffic = traffic
+        self._whereabouts = whereabouts
         self._clock = clock
         self._group = group
         self._tasks: set[asyncio.Task[None]] = set()
@@ -68,6 +86,7 @@ class Carrier:
     async def round(self) -> float:
         """One round of gossip, begun. Returns the seconds until the next."""
         self.deliver(self.membership.tick(self._clock()))
+        self._look_around()
         for node in self.latencies.keys() - self.membership.table.members.keys():
             del self.latencies[node]
         return ROUND_SECONDS
@@ -77,9 +96,7 @@ class Carrier:
             if len(self._tasks) >= MOST_AT_ONCE:
                 self._missed(send, refused=False, lasted=0.0)
                 continue
-            task = self._group.create_task(self._exchange(send), name=f"exchange:{(send.node or '?')[:8]}")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._begin(self._exchange(send), f"exchange:{(send.node or '?')[:8]}")
 
     def stop(self) -> None:
         for task in self._tasks:
@@ -95,9 +112,29 @@ class Carrier:
     def try_hint(self, node: NodeId, addresses: tuple[Address, ...]) -> None:
         """Somebody says that this node is at one of these: worth a ping, if there is a place for it."""
         if len(self._tasks) < MOST_AT_ONCE:
-            task = self._group.create_task(self._first_contact(node, addresses), name=f"hint:{node[:8]}")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._begin(self._first_contact(node, addresses), f"hint:{node[:8]}")
+
+    def _begin(self, work: Coroutine[None, None, None], name: str) -> None:
+        task = self._group.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _look_around(self) -> None:
+        """Ask a peer where it sees us, and whether it reaches us, when it is time."""
+        if len(self._tasks) < MOST_AT_ONCE:
+            now = self._clock()
+            members = {member.node: member.record.addrs for member in self.membership.roster.routable(now)}
+            question = self._whereabouts.asks(members, self.membership.clock.local(now))
+            if question is not None:
+                self._begin(self._ask(question, members[question.node]), f"whereabouts:{question.node[:8]}")
+
+    async def _ask(self, question: Question, addresses: tuple[str, ...]) -> None:
+        for text in addresses:
+            try:
+                await self._identify(question.node, Address.parse(text), question.addresses)
+            except (BadAddress, NoContact):
+                continue
+            return
 
     async def _first_contact(self, node: NodeId, addresses: tuple[Address, ...]) -> None:
         for address in addresses:
@@ -154,6 +191,7 @@ class Carrier:
     async def _gossip(self, node: NodeId, address: Address, body: bytes) -> Answer:
         for again in (False, True):
             answer = await self._post(node, address, "/peer/v1/gossip", body)
+            self._traffic.exchanged(answer.body, body)
             if answer.status == 200:
                 return answer
             if answer.refused != "unknown_peer" or again:
@@ -161,20 +199,33 @@ class Carrier:
             await self._identify(node, address)
         raise NoContact(answer.refused or str(answer.status), "it refused to gossip")
 
-    async def _identify(self, node: NodeId, address: Address) -> None:
+    async def _identify(self, node: NodeId, address: Address, dial: tuple[str, ...] = ()) -> None:
         """A record that it holds for untimely is sealed anew by its clock, and shown once more."""
+        waits = DIAL_BACK_SECONDS if dial else 0.0
         for again in (False, True):
-            body = msgspec.json.encode(Identify(self.membership.sealed))
-            answer = await self._post(node, address, "/peer/v1/identify", body)
+            body = msgspec.json.encode(Identify(self.membership.sealed_for(node), dial=dial))
+            answer = await self._post(node, address, "/peer/v1/identify", body, waits)
             if answer.status == 200:
+                self._heard_of_us(node, answer.body, dial)
                 return
             if answer.refused not in ("stale", "early") or again:
                 break
             self._hear_clock(node, answer)
         raise NoContact(answer.refused or str(answer.status), "it does not take us for a member")
 
-    async def _post(self, node: NodeId, address: Address, path: str, body: bytes) -> Answer:
-        within = EXCHANGE_SECONDS * self._patience
+    def _heard_of_us(self, node: NodeId, body: bytes, dial: tuple[str, ...]) -> None:
+        try:
+            told = msgspec.json.decode(body, type=Identified)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return
+        local = self.membership.clock.local(self._clock())
+        self._whereabouts.saw(node, told.seen, local)
+        if told.reached is not None:
+            self._whereabouts.tried(node, told.reached, dial, local)
+
+    async def _post(self, node: NodeId, address: Address, path: str, body: bytes, waits: float = 0.0) -> Answer:
+        """`waits`: seconds that the other needs to find its answer."""
+        within = waits + EXCHANGE_SECONDS * self._patience
         return await self._contact.post(node, address, path, body, content_type=JSON, within=within)
 
     def _hear_clock(self, node: NodeId, answer: Answer) -> None:
@@ -193,10 +244,12 @@ class Carrier:
 
 
 @asynccontextmanager
-async def carrying(membership: Membership, contact: Contact, clock: Callable[[], float]) -> AsyncIterator[Carrier]:
+async def carrying(
+    membership: Membership, contact: Contact, traffic: Traffic, whereabouts: Whereabouts, clock: Callable[[], float]
+) -> AsyncIterator[Carrier]:
     """A Carrier whose exchanges end with the block."""
     async with asyncio.TaskGroup() as group:
-        carrier = Carrier(membership, contact, clock, group)
+        carrier = Carrier(membership, contact, traffic, whereabouts, clock, group)
         try:
             yield carrier
         finally:

@@ -63,12 +63,12 @@ class Catalogue:
         self._kept[node] = _Kept(said.hash, models, not_before=now + PAUSE)
         return models
 
-    def failed(self, node: NodeId, now: float) -> None:
-        """What began with wanted() is over. Nothing, where the list was taken."""
+    def failed(self, node: NodeId, now: float, *, silent: bool = False) -> None:
+        """What began with wanted() is over. Nothing, where the list was taken. `silent`: messages may just be lost."""
         if node in self._under_way:
             self._under_way.discard(node)
             kept = self._kept.setdefault(node, _Kept())
-            kept.failures += 1
+            kept.failures += 0 if silent and kept.failures else 1
             kept.not_before = now + min(PAUSE * 2 ** min(kept.failures - 1, 8), LONGEST_PAUSE)
 
     def models(self, node: NodeId) -> tuple[Model, ...]:

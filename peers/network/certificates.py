@@ -22,7 +22,16 @@ LARGEST_CERTIFICATE = 512
 LARGEST_DENY_LIST = 4096
 
 Reason = Literal[
-    "malformed", "wrong_network", "other_node", "weak_key", "forged", "not_yet", "expired", "revoked", "missing"
+    "malformed",
+    "wrong_network",
+    "other_node",
+    "weak_key",
+    "forged",
+    "not_yet",
+    "expired",
+    "revoked",
+    "rotated",
+    "missing",
 ]
 _WORDS: dict[Reason, str] = {
     "malformed": "what it sent as proof of stake is nothing that this version reads",
@@ -33,6 +42,7 @@ _WORDS: dict[Reason, str] = {
     "not_yet": "its certificate begins later: one of the clocks is wrong",
     "expired": "its certificate has ended: `masa-node stake issue` makes a new one",
     "revoked": "its certificate was revoked",
+    "rotated": "the network's secret was changed, and it does not have the new one: `masa-node join`",
     "missing": "it has no proof of stake",
 }
 

@@ -2,38 +2,33 @@
 
 import base64
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import aiohttp
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from peers.network.certificates import NetworkId, NotStaked
-from peers.network.dialing import Address, DialPolicy
+from peers.network.dialing import Address
 from peers.network.identity import parse_key, raw_key
 from peers.network.records import RecordError, read
+from peers.network.sessions import Sessions
 from peers.network.signatures import Signed, clock_offset, content_digest, date_offset, sign
 from peers.network.stake import Stake
 from peers.network.tls import NodePin, SeenKey
-from peers.upstreams.link import read_whole
+from peers.upstreams.link import Body, read_whole
 from peers.wire import NodeId
 
 PING = b"masa-ping-v1\0"
 LARGEST_PING = 2048
 LARGEST_ANSWER = 256 * 1024
 CONNECT_SECONDS = 3.0
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 OFFSETS = 1024
 """Peers whose clocks are remembered."""
-MOST_OPEN, MOST_PER_HOST = 256, 16
-"""Connections to peers."""
-KEPT_SECONDS = 60.0
-"""An idle connection."""
-
-Connect = Callable[[DialPolicy, bool], aiohttp.BaseConnector]
-"""(what may be dialled, whether the operator named it): what makes the connections and asks KeyCheck about them."""
-
 NO_NODE = "what answers there is no node of a network of ours"
 
 
@@ -83,16 +78,13 @@ class Contact:
         key: Ed25519PrivateKey,
         me: NodeId,
         stake: Stake,
-        policy: DialPolicy,
-        sessions: Mapping[bool, aiohttp.ClientSession],
+        sessions: Sessions,
         clock: Callable[[], float],
     ) -> None:
         self._key = key
         self._me = me
         self._stake = stake
-        self._policy = policy
         self._sessions = sessions
-        """By whether the operator named the address."""
         self._clock = clock
         self._offsets: dict[NodeId, float] = {}
         """Seconds that a peer's clock is ahead of ours, where that mattered."""
@@ -102,32 +94,49 @@ class Contact:
         nonce, network = secrets.token_bytes(16), self._stake.networks[0]
         seen = SeenKey()
         headers = {"Masa-Nonce": nonce.hex(), "Masa-Network": network, "Connection": "close"}
-        answer = await self._send(
-            "GET", address, "/peer/v1/ping", b"", headers, seen, within=CONNECT_SECONDS * patience
-        )
+        timeout = aiohttp.ClientTimeout(total=CONNECT_SECONDS * patience)
+        response = await self._begin("GET", address, "/peer/v1/ping", b"", headers, seen, timeout)
+        answer = await _whole(response)
         if seen.node is None or (expected is not None and seen.node != expected):
             raise NoContact("wrong_key", "another node than the one named answers there")
         if seen.node == self._me:
             raise NoContact("self", "this node itself answers there")
         if answer.status != 200 or len(answer.body) > LARGEST_PING:
             raise NoContact("no_node", NO_NODE)
-        return self._met(seen.node, network, nonce, answer)
+        return self._met(seen.node, nonce, answer)
 
     async def post(
         self, node: NodeId, address: Address, path: str, body: bytes, *, content_type: str, within: float
     ) -> Answer:
         """One signed request with a small answer; a clock that differs is told once. Raises NoContact."""
-        pin = NodePin(raw_key(node))
+        request = Signed(
+            "POST", path, content_type, content_digest(body), node, secrets.token_hex(16), int(within * 1000)
+        )
+        timeout = aiohttp.ClientTimeout(total=within, sock_connect=CONNECT_SECONDS)
+        return await _whole(await self.open(request, address, body, timeout=timeout))
+
+    async def open(
+        self,
+        request: Signed,
+        address: Address,
+        body: bytes,
+        headers: Mapping[str, str] = NO_HEADERS,
+        *,
+        timeout: aiohttp.ClientTimeout,
+    ) -> aiohttp.ClientResponse:
+        """A signed request's answer, still open: whoever holds it closes it. Raises NoContact.
+
+        `headers`: others than the signature covers. A clock that differs is told once, and then allowed for.
+        """
+        pin, node = NodePin(raw_key(request.to), self._sessions.generation), request.to
         for again in (False, True):
-            request = Signed(
-                "POST", path, content_type, content_digest(body), node, secrets.token_hex(16), int(within * 1000)
-            )
             now = self._clock() + self._offsets.get(node, 0.0)
-            headers = sign(request, self._key, self._me, now, secrets.token_bytes(16))
-            answer = await self._send("POST", address, path, body, headers, pin, within=within)
-            if answer.refused != "clock" or again:
-                return answer
-            offset = clock_offset(answer.headers.get("date", ""), self._clock())
+            signed = sign(request, self._key, self._me, now, secrets.token_bytes(16))
+            response = await self._begin("POST", address, request.path, body, {**headers, **signed}, pin, timeout)
+            if response.headers.get("Masa-Error") != "clock" or again:
+                return response
+            response.release()
+            offset = clock_offset(response.headers.get("Date", ""), self._clock())
             if offset is None:
                 raise NoContact("clock", "the clocks differ by more than 10 minutes")
             self._remember(node, offset)
@@ -137,11 +146,14 @@ class Contact:
         """Seconds that its clock is ahead of ours, as far as we were told."""
         return self._offsets.get(node, 0.0)
 
-    def _met(self, node: NodeId, network: NetworkId, nonce: bytes, answer: Answer) -> Met:
+    def _met(self, node: NodeId, nonce: bytes, answer: Answer) -> Met:
+        """Also of the network that we are leaving: who has not got the new secret yet cannot answer for another."""
         signature, text = answer.body[:64], answer.body[64:].decode("latin-1")
         try:
-            parse_key(node).verify(signature, PING + nonce + network.encode())
             record = read(text).record
+            if record.net not in self._stake.networks:
+                raise NoContact("no_node", NO_NODE)
+            parse_key(node).verify(signature, PING + nonce + record.net.encode())
             self._stake.proven(node, proof_bytes(record.proof), self._clock())
         except (InvalidSignature, RecordError):
             raise NoContact("no_node", NO_NODE) from None
@@ -151,7 +163,7 @@ class Contact:
             raise NoContact("no_node", NO_NODE)
         return Met(node, text, self._clock() + (date_offset(answer.headers.get("date", ""), self._clock()) or 0.0))
 
-    async def _send(
+    async def _begin(
         self,
         method: str,
         address: Address,
@@ -159,31 +171,19 @@ class Contact:
         body: bytes,
         headers: Mapping[str, str],
         check: aiohttp.Fingerprint,
-        *,
-        within: float,
-    ) -> Answer:
-        session = self._sessions[address in self._policy.named]
-        timeout = aiohttp.ClientTimeout(total=within, sock_connect=CONNECT_SECONDS)
-        try:
-            async with session.request(
+        timeout: aiohttp.ClientTimeout,
+    ) -> aiohttp.ClientResponse:
+        session = self._sessions.to(address)
+        with _failing_as_no_contact():
+            return await session.request(
                 method,
                 f"https://{address}{path}",
-                data=body or None,
+                data=Body(body) if body else None,
                 headers=headers,
                 ssl=check,
                 timeout=timeout,
                 allow_redirects=False,
-            ) as got:
-                content = await read_whole(got.content, LARGEST_ANSWER)
-                if len(content) > LARGEST_ANSWER:
-                    raise NoContact("too_large", "its answer is over 256 KiB")
-                return Answer(got.status, {name.lower(): value for name, value in got.headers.items()}, content)
-        except aiohttp.ServerFingerprintMismatch as error:
-            raise NoContact("wrong_key", "another node than the one named answers there") from error
-        except TimeoutError as error:
-            raise NoContact("silent", "it did not answer in time") from error
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise NoContact("refused", "it cannot be reached") from error
+            )
 
     def _remember(self, node: NodeId, offset: float) -> None:
         self._offsets.pop(node, None)
@@ -192,9 +192,36 @@ class Contact:
         self._offsets[node] = offset
 
 
+async def _whole(response: aiohttp.ClientResponse) -> Answer:
+    with _failing_as_no_contact():
+        async with response:
+            content = await read_whole(response.content, LARGEST_ANSWER)
+    if len(content) > LARGEST_ANSWER:
+        raise NoContact("too_large", "its answer is over 256 KiB")
+    return Answer(response.status, {name.lower(): value for name, value in response.headers.items()}, content)
+
+
+@contextmanager
+def _failing_as_no_contact() -> Iterator[None]:
+    try:
+        yield
+    except aiohttp.ServerFingerprintMismatch as error:
+        raise NoContact("wrong_key", "another node than the one named answers there") from error
+    except TimeoutError as error:
+        raise NoContact("silent", "it did not answer in time") from error
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        raise NoContact("refused", "it cannot be reached") from error
+
+
 def proof_text(proof: bytes) -> str:
     """A proof of stake as a record holds it: base64url without padding."""
     return base64.urlsafe_b64encode(proof).decode().rstrip("=")
+
+
+def own_proofs(stake: Stake, now: float) -> tuple[str, str]:
+    """This node's own, for the network it is in, and for the one it is leaving, where there is one."""
+    proof, *former = (proof_text(stake.proof(network, now)) for network in stake.networks)
+    return proof, former[0] if former else ""
 
 
 def proof_bytes(text: str) -> bytes:
@@ -203,36 +230,3 @@ def proof_bytes(text: str) -> bytes:
         return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
     except ValueError:
         return b""
-
-
-def peer_connector(policy: DialPolicy, named: bool) -> aiohttp.BaseConnector:
-    """TLS to addresses that the operator named, or else to those that `policy` allows."""
-    return aiohttp.TCPConnector(
-        socket_factory=policy.socket_factory(named),
-        limit=MOST_OPEN,
-        limit_per_host=MOST_PER_HOST,
-        keepalive_timeout=KEPT_SECONDS,
-    )
-
-
-@asynccontextmanager
-async def peer_sessions(
-    policy: DialPolicy, connector: Connect = peer_connector
-) -> AsyncIterator[Mapping[bool, aiohttp.ClientSession]]:
-    """The only sessions that dial peers: one for addresses the operator named, one for all others."""
-    sessions = {named: _session(connector(policy, named)) for named in (False, True)}
-    try:
-        yield sessions
-    finally:
-        for session in sessions.values():
-            await session.close()
-
-
-def _session(connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(
-        connector=connector,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        trust_env=False,
-        auto_decompress=False,
-        skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
-    )

@@ -78,19 +78,21 @@ class Fetching:
 
     async def _fetch(self, node: NodeId) -> None:
         """The next one begins when this one ends."""
+        silent = False
         try:
             self._take(node, await self._ask(node))
         except NoContact as error:
+            silent = error.reason == "silent"
             log.debug("models_missed", peer=node[:8], reason=error.reason)
         except BadList as error:
             log.info("models_refused", peer=node[:8], reason=error.code)
         finally:
-            self.catalogue.failed(node, self._local())
+            self.catalogue.failed(node, self._local(), silent=silent)
         self._begin()
 
     async def _ask(self, node: NodeId) -> Identified:
         """Raises NoContact, BadList."""
-        body = msgspec.json.encode(Identify(self._membership.sealed, models=True))
+        body = msgspec.json.encode(Identify(self._membership.sealed_for(node), models=True))
         failure = NoContact("refused", "it has no address that can be tried")
         member = self._membership.table.members.get(node)
         for text in member.record.addrs if member else ():

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import ip_network
 
 from multidict import MultiMapping
 
@@ -20,6 +21,7 @@ from peers.network.signatures import (
 from peers.wire import NodeId
 
 BURST, PER_SECOND = 200.0, 50.0
+MANY = (4000.0, 2000.0)
 MOST_SOURCES = 4096
 
 
@@ -38,7 +40,9 @@ class Buckets:
         self._buckets: dict[str, _Bucket] = {}
 
     def take(self, source: str, now: float) -> None:
-        """One request. Raises Busy, 429 `rate_limited`."""
+        """One request; `source`: an IP address, or a node. Raises Busy, 429 `rate_limited`."""
+        if ":" in source:
+            source = str(ip_network((source.partition("%")[0], 64), strict=False))  # one host has all of it
         bucket = self._buckets.pop(source, None) or _Bucket(self._burst, now)
         bucket.left = min(self._burst, bucket.left + max(0.0, now - bucket.at) * self._per_second)
         bucket.at = now
@@ -57,8 +61,8 @@ class Gate:
         """`known`: whether this node is a member whose stake holds."""
         self._me = me
         self._known = known
-        self._addresses = Buckets()
-        self._nodes = Buckets()
+        # Members of one owner may have as much as this node can check; strangers less.
+        self._addresses, self._nodes = (Buckets(), Buckets()) if strangers else (Buckets(*MANY), Buckets(*MANY))
         self._seen = ReplayCache(most_per_key=32_768 if strangers else None)
 
     def head(

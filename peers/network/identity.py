@@ -4,6 +4,7 @@ import base64
 import fcntl
 import os
 import re
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
+from peers.network.disk import sync_folder
 from peers.wire import NodeId
 
 KEY_FILE = "node.key"
@@ -33,10 +35,15 @@ class BadKey(ValueError):
 
 
 def load_identity(folder: Path) -> Ed25519PrivateKey:
-    """The key in `folder`, made there if there is none. Raises IdentityError."""
+    """The node's key in `folder`, made there if there is none. Raises IdentityError."""
+    return load_key(folder, KEY_FILE)
+
+
+def load_key(folder: Path, name: str) -> Ed25519PrivateKey:
+    """The key in this file of `folder`, made there if there is none. Raises IdentityError."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = folder / KEY_FILE
+        path = folder / name
         if not path.exists():
             _write_new(path, Ed25519PrivateKey.generate())
         return _read(path)
@@ -102,8 +109,8 @@ def locked(folder: Path) -> Iterator[None]:
 def _write_new(path: Path, key: Ed25519PrivateKey) -> None:
     """All of it or nothing, readable by the owner alone, on disk before it is used."""
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    draft = path.with_suffix(f".{os.getpid()}.new")
-    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    handle, name = tempfile.mkstemp(prefix=path.stem, suffix=".new", dir=path.parent)
+    draft = Path(name)
     try:
         os.write(handle, pem)
         os.fsync(handle)
@@ -115,16 +122,7 @@ def _write_new(path: Path, key: Ed25519PrivateKey) -> None:
         pass
     finally:
         draft.unlink()
-    _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    """The names in a folder are on disk only when the folder is."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync_folder(path.parent)
 
 
 def _read(path: Path) -> Ed25519PrivateKey:

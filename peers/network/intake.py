@@ -126,8 +126,8 @@ class Intake:
         old = held is not None and record.version <= held.version
         if record.node == self.terms.me and not (old and held and record.boot == held.record.boot):
             return self._forged(sealed) or "mine"
-        if old:
-            return "known"
+        if old and held:
+            return "known" if held.proven else "candidate"
         waiting = self.candidates.get(record.node)
         if waiting is not None and record.version <= waiting.record.version:
             return "candidate"
@@ -155,7 +155,9 @@ class Intake:
         if member is None and not proven:
             return self._wait(sealed)
         near = self._places(record)
-        if self._crowded(record.node, near - (member.places if member else frozenset())):
+        # Who was unlisted has lost its places: else members could take turns until all of them are listed.
+        kept = member.places if member and member.key in self.table.listed else frozenset()
+        if self._crowded(record.node, near - kept):
             return self._decline(sealed, "crowded")
         before, alive = (member.record, member.fresh(local)) if member else (None, False)
         self.candidates.pop(record.node, None)

@@ -19,6 +19,7 @@ HURRY = 1.0
 SLOWEST = 7
 FORGIVEN = 3.0
 """Seconds after we slept in which failures are our own."""
+AGED = 3600.0
 UNTIL_IT_ANSWERS = float("inf")
 
 
@@ -157,6 +158,10 @@ class Liveness:
         return {
             node: health.answered_since for node, health in self._health.items() if health.answered_since is not None
         }
+
+    def aged(self, at: float) -> set[NodeId]:
+        """Those that answered us first more than an hour ago."""
+        return {node for node, since in self.answered_since().items() if at - since > AGED}
 
     def forget(self, nodes: Iterable[NodeId]) -> None:
         for node in nodes:

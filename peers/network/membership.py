@@ -57,14 +57,35 @@ class Membership:
         """Our own record, for `ping` and `identify`."""
         return self.announcer.text
 
+    def sealed_for(self, node: NodeId) -> str:
+        """The same for a node of which we hold a record: by the network that it says it is in."""
+        member = self.table.members.get(node)
+        return self.announcer.text_in(member.record.net) if member else self.sealed
+
     @property
     def epoch(self) -> int:
         """To be kept on disk whenever it changes."""
         return self.announcer.record.epoch
 
-    def announce(self, now: float, *, addrs: tuple[str, ...], models: Models, proof: str = "", name: str = "") -> None:
-        """What is true of this node from now on. Raises ValueError when it does not fit a record."""
-        changed = self.announcer.change(net=self._networks()[0], addrs=addrs, models=models, proof=proof, name=name)
+    def announce(
+        self,
+        now: float,
+        *,
+        addrs: tuple[str, ...],
+        models: Models,
+        proof: str = "",
+        name: str = "",
+        former_proof: str = "",
+    ) -> None:
+        """What is true of this node from now on; `former_proof`: for the network that it is leaving.
+
+        Raises ValueError when it does not fit a record.
+        """
+        networks = self._networks()
+        former = (networks[1], former_proof) if former_proof else ("", "")
+        changed = self.announcer.change(
+            net=networks[0], addrs=addrs, models=models, proof=proof, name=name, former=former
+        )
         if changed and not self.announcer.silent(self.clock.local(now)):
             self._issue(now, news=True)
 
@@ -90,7 +111,8 @@ class Membership:
         living = {member.node for member in alive}
         gone = [member for member in self.roster.members() if member.may_come_back and member.node not in living]
         strange = [bootnode for bootnode in self.bootnodes if self._behind.get(bootnode.address) not in living]
-        sends = [self._open(contact, now, local) for contact in contacts(alive, gone, strange, self.rng)]
+        aged = self.liveness.aged(local) if self.roster.strangers else frozenset()
+        sends = [self._open(contact, now, local) for contact in contacts(alive, gone, strange, self.rng, aged)]
         idle = self.roster.watched(now) - {send.node for send in sends}
         return sends + [self._probe(node, local) for node in self.liveness.due(idle, local, MOST_PROBES)]
 

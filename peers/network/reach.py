@@ -1,6 +1,6 @@
 """Reach: what callers are told of the network, its members and the models they serve. Pure."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -9,10 +9,11 @@ from peers.network.certificates import NotStaked, read_certificate
 from peers.network.contact import proof_bytes
 from peers.network.liveness import Health
 from peers.network.membership import Membership
+from peers.network.outlook import NetworkView
 from peers.network.records import SPOKEN, Record
 from peers.network.roster import Status
 from peers.network.table import Member
-from peers.wire import Model, NodeId
+from peers.wire import Ask, Call, Model, NodeId
 
 MOST_CANDIDATES = 64
 """Shown of those whose stake is not proven, the newest."""
@@ -38,6 +39,8 @@ class MemberView:
     name: str
     status: Status
     stake: StakeView
+    protocol: int | None
+    """The version of the peer protocol spoken with it."""
     models: int
     addresses: tuple[str, ...]
     latency_ms: float | None
@@ -56,14 +59,33 @@ class Reach:
     membership: Membership | None = None
     latencies: Mapping[NodeId, float] = field(default_factory=dict)
     """Seconds that an exchange took last."""
+    outlook: Callable[[], NetworkView | None] = lambda: None
+    """How this node stands in its network."""
+    why: str = ""
+    """Why it is in none, in words, with the remedy."""
 
     def lists(self) -> list[tuple[NodeId, str, tuple[Model, ...]]]:
         """The models of each member that can be asked now: (its id, its name for people, them)."""
-        if self.membership is None:
-            return []
-        members = self.membership.roster.routable(self.clock())
-        told = ((member, self.catalogue.models(member.node)) for member in members if member.record.models.count)
+        members = (member for member in self.routable() if member.record.models.count)
+        told = ((member, self.catalogue.models(member.node)) for member in members)
         return [(member.node, shown(member.record), models) for member, models in told if models]
+
+    def usual_ask(self) -> Ask:
+        """When calls may leave this node, unless its operator says: members of one owner help each other out."""
+        return "missing" if self.membership is None or self.membership.roster.strangers else "busy"
+
+    def routable(self) -> list[Member]:
+        """Who can be asked now."""
+        return self.membership.roster.routable(self.clock()) if self.membership else []
+
+    def serving(self, call: Call) -> list[tuple[Member, Model]]:
+        """The peers that can be asked for a call's model in its dialect, as far as their lists say."""
+        found = []
+        for member in self.routable():
+            model = serves(self.catalogue.models(member.node), call)
+            if model is not None:
+                found.append((member, model))
+        return found
 
     def members(self) -> list[MemberView]:
         return member_views(self.membership, self.clock(), self.latencies) if self.membership else []
@@ -75,6 +97,22 @@ def member_views(membership: Membership, now: float, latencies: Mapping[NodeId, 
     waiting = reversed(membership.intake.candidates.values())
     views += [_candidate(sealed.record) for sealed in islice(waiting, MOST_CANDIDATES)]
     return sorted(views, key=lambda view: (_ORDER.index(view.status), view.name, view.id))
+
+
+def serves(models: Iterable[Model], call: Call) -> Model | None:
+    """The one of these that a call asks for, in its dialect. Ollama's names without a tag mean `latest`."""
+    names = {call.model, f"{call.model}:latest", call.model.removesuffix(":latest")}
+    names = names if call.door.dialect in ("ollama", "any") else {call.model, f"{call.model}:latest"}
+    for model in models:
+        if model.name in names and call.door.dialect in ("any", *model.dialects):
+            return model
+    return None
+
+
+def not_spoken(record: Record) -> str:
+    """Why it cannot be talked with."""
+    theirs, ours = (f"{low} to {high}" for low, high in (record.v, SPOKEN))
+    return f"it speaks versions {theirs} of the peer protocol, this node {ours}"
 
 
 def shown(record: Record) -> str:
@@ -91,6 +129,7 @@ def _view(membership: Membership, member: Member, now: float, latencies: Mapping
         name=shown(member.record),
         status=status,
         stake=_stake(member.record, proven=member.proven),
+        protocol=member.record.version_spoken,
         models=member.record.models.count,
         addresses=member.record.addrs,
         latency_ms=None if latency is None else round(latency * 1000, 1),
@@ -105,6 +144,7 @@ def _candidate(record: Record) -> MemberView:
         name=shown(record),
         status=Status.DEAD,
         stake=_stake(record, proven=False),
+        protocol=record.version_spoken,
         models=record.models.count,
         addresses=record.addrs,
         latency_ms=None,
@@ -128,8 +168,7 @@ def _why(member: Member, status: Status, health: Health) -> str:
             return "it has left"
         return "its record has expired" if member.proven else "its stake no longer holds"
     if not record.spoken:
-        theirs, ours = (f"{low} to {high}" for low, high in (record.v, SPOKEN))
-        return f"it speaks versions {theirs} of the peer protocol, this node {ours}"
+        return not_spoken(record)
     if not record.addrs:
         return "it has no address to be asked at"
     if status is Status.SUSPECT:

@@ -94,9 +94,14 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         return self.epoch << SEQ_BITS | self.seq
 
     @property
+    def version_spoken(self) -> int | None:
+        """The highest version of the protocol that it and this release know; None: they have none in common."""
+        low, high = max(self.v[0], SPOKEN[0]), min(self.v[1], SPOKEN[1])
+        return high if low <= high else None
+
+    @property
     def spoken(self) -> bool:
-        """Whether it and this release have a protocol version in common."""
-        return self.v[0] <= SPOKEN[1] and SPOKEN[0] <= self.v[1]
+        return self.version_spoken is not None
 
     @property
     def life(self) -> float:

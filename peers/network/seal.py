@@ -9,9 +9,10 @@ from typing import Literal
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-Prefix = Literal[b"masa-member-v1\0", b"masa-deny-v1\0"]
+Prefix = Literal[b"masa-member-v1\0", b"masa-deny-v1\0", b"masa-secret-v1\0"]
 MEMBER: Prefix = b"masa-member-v1\0"
 DENY: Prefix = b"masa-deny-v1\0"
+ROTATION: Prefix = b"masa-secret-v1\0"
 
 SIGNATURE = 64
 

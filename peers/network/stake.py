@@ -4,9 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
 from peers.network.certificates import DAY, DAYS, NetworkId, NotStaked, issue, open_certificate, open_deny_list
 from peers.network.identity import parse_key, raw_key
-from peers.network.tokens import Secret
+from peers.network.rotation import Rotation
+from peers.network.tokens import BadToken, Secret, parse_deny_list
 from peers.wire import NodeId
 
 OWN_DAYS = 30
@@ -42,17 +45,34 @@ class Stake(Protocol):
         """Verify another node's proof. `node`: whose key was seen or signed. Raises NotStaked, and nothing else."""
         ...
 
+    def read_denials(self, text: str) -> str | None:
+        """Of a deny-list that is the network's own a tag, the newer the greater; None of anything else.
+
+        What it denies is no longer proven, if it is the newest.
+        """
+        ...
+
 
 class SharedSecret:
     """Whoever has the secret derives the network's key from it, and certifies itself."""
 
-    def __init__(self, secrets: Sequence[Secret], node: NodeId) -> None:
+    def __init__(self, secrets: Sequence[Secret], node: NodeId, rotation: Rotation | None = None) -> None:
+        """`rotation`: from the second secret to the first; without one the second counts like the first."""
         self._node = node
+        # Members are not to renew all at once, since a new proof is fetched by everybody.
+        self._shift = int.from_bytes(raw_key(node)[:4], "big") % (OWN_DAYS * DAY)
+        self.go_by(secrets, rotation)
+
+    def go_by(self, secrets: Sequence[Secret], rotation: Rotation | None) -> None:
+        """From now on; everybody's proof is then to be verified anew."""
+        self.secrets, self.rotation = tuple(secrets), rotation
         self._keys = {secret.network(): secret.network_key() for secret in secrets}
         self._public = {network: key.public_key() for network, key in self._keys.items()}
         self.networks = tuple(self._keys)
-        # Members are not to renew all at once, since a new proof is fetched by everybody.
-        self._shift = int.from_bytes(raw_key(node)[:4], "big") % (OWN_DAYS * DAY)
+
+    def public_key(self, network: NetworkId) -> Ed25519PublicKey:
+        """Of one of `networks`."""
+        return self._public[network]
 
     def proof(self, network: NetworkId, now: float) -> bytes:
         """The same bytes for OWN_DAYS, restarts included; it begins a day early, for clocks that are behind."""
@@ -62,7 +82,13 @@ class SharedSecret:
 
     def proven(self, node: NodeId, proof: bytes, now: float) -> Proven:
         certificate = open_certificate(proof, self._public, node, now)
+        if self.rotation and certificate.net == self.rotation.net and not self.rotation.admits(node, now):
+            raise NotStaked("rotated")
         return Proven(node, certificate.net, certificate.amount, certificate.exp, certificate.serial)
+
+    def read_denials(self, text: str) -> str | None:
+        """There are none: whoever has the secret makes itself another certificate."""
+        return None
 
 
 class Certificates:
@@ -75,7 +101,7 @@ class Certificates:
         self.certificate = certificate
         """Replaced when its file changes."""
         self.deny_list = b""
-        """The highest one heard of, sealed, for gossip and for the disk."""
+        """The highest one heard of, sealed."""
         self._number = 0
         self._denied: frozenset[str] = frozenset()
 
@@ -98,3 +124,13 @@ class Certificates:
             return False
         self._number, self._denied, self.deny_list = listed.number, listed.serials, deny_list
         return True
+
+    def read_denials(self, text: str) -> str | None:
+        """Its number in 16 hexadecimal digits, then those of its first 8 bytes (docs/protocol.md)."""
+        try:
+            sealed = parse_deny_list(text)
+            self.learn(sealed)
+            number = open_deny_list(sealed, self._public).number
+        except (BadToken, NotStaked):
+            return None
+        return f"{number:016x}{sealed[:8].hex()}"

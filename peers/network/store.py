@@ -1,13 +1,18 @@
-"""Store: what a node keeps of its network in MASA_DIR/network: the secret, where members were, its epoch, its port."""
+"""Store: what a node keeps of its network in MASA_DIR: secret, members, epoch, port, who was revoked; its pause."""
 
-import os
+import base64
+import math
 import shutil
 from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
+from peers.errors import MasaError
+from peers.network.certificates import NetworkId
 from peers.network.dialing import Address, BadAddress
+from peers.network.disk import write_whole
+from peers.network.rotation import Rotation, read_rotation
 from peers.network.tokens import Secret, parse_secrets
 from peers.wire import NodeId
 
@@ -26,14 +31,29 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "network"
+        self._pause = folder / "paused"
 
     def secrets(self) -> tuple[Secret, ...]:
         """The network's secret, behind it while rotating the old one; empty: in no network. Raises BadToken."""
-        text = self._read("secret")
-        return parse_secrets(text) if text else ()
+        kept = self._secrets()
+        return kept if self.rotation() else kept[:1]
 
-    def keep_secrets(self, secrets: tuple[Secret, ...]) -> None:
+    def rotation(self) -> Rotation | None:
+        """From the second secret to the first: without it, as after a fault of the disk, the second does not count."""
+        new, *old = self._secrets() or (None,)
+        try:
+            rotation = read_rotation(base64.b64decode(self._read("rotation")))
+        except (ValueError, MasaError):
+            return None
+        return rotation if rotation.secret == new and [one.network() for one in old] == [rotation.net] else None
+
+    def keep_secrets(self, secrets: tuple[Secret, ...], rotation: Rotation | None = None) -> None:
+        """A rotation is kept before the secrets, so that an old one never counts without its limits."""
+        if rotation:
+            self._write("rotation", base64.b64encode(rotation.sealed).decode())
         self._write("secret", ",".join(secret.text for secret in secrets))
+        if not rotation:
+            (self._folder / "rotation").unlink(missing_ok=True)
 
     def contacts(self) -> list[tuple[NodeId | None, Address]]:
         """Whom the token named: to be called at a start, as bootnodes are."""
@@ -58,6 +78,13 @@ class Store:
     def keep_peers(self, epoch: int, records: list[str]) -> None:
         self._write("peers.json", msgspec.json.encode(_Kept(epoch, records)).decode())
 
+    def deny_list(self, network: NetworkId) -> str:
+        """The highest that was heard of in this network, as gossip carries it; empty: none."""
+        return self._read(f"denied-{network}")
+
+    def keep_deny_list(self, network: NetworkId, text: str) -> None:
+        self._write(f"denied-{network}", text)
+
     def port(self) -> int:
         """The port that PEER_PORT=0 picked; 0: none yet."""
         text = self._read("port")
@@ -66,9 +93,30 @@ class Store:
     def keep_port(self, port: int) -> None:
         self._write("port", str(port))
 
+    def paused_until(self) -> float:
+        """In Unix seconds; infinity: for ever, as also where the file cannot be read. 0: no peer is kept waiting."""
+        try:
+            until = float(self._pause.read_text())
+        except FileNotFoundError:
+            return 0.0
+        except (OSError, ValueError):
+            return math.inf
+        return math.inf if math.isnan(until) else until
+
+    def keep_pause(self, until: float) -> None:
+        """0: none. Other networks are served as little: it is kept when this one is forgotten."""
+        if until:
+            write_whole(self._pause, repr(until))
+        else:
+            self._pause.unlink(missing_ok=True)
+
     def forget(self) -> None:
         """Leave the network behind."""
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _secrets(self) -> tuple[Secret, ...]:
+        text = self._read("secret")
+        return parse_secrets(text) if text else ()
 
     def _read(self, name: str) -> str:
         try:
@@ -78,9 +126,4 @@ class Store:
 
     def _write(self, name: str, text: str) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        draft = self._folder / f"{name}.{os.getpid()}.new"
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(self._folder / name)
+        write_whole(self._folder / name, text)

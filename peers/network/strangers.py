@@ -48,6 +48,7 @@ def _place(host: str) -> str | None:
         ip = ipaddress.ip_address(host)
     except ValueError:
         return ".".join(host.lower().split(".")[-2:])
+    ip = getattr(ip, "ipv4_mapped", None) or ip
     if not ip.is_global:
         return None
     return str(ipaddress.ip_network((ip, 24 if ip.version == 4 else 48), strict=False))

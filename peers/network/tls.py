@@ -77,20 +77,24 @@ class KeyCheck(aiohttp.Fingerprint, ABC):
 
 
 class NodePin(KeyCheck):
-    """This key and no other. Equal pins share connections: aiohttp's own Fingerprint has no `__eq__`."""
+    """This key and no other. Equal pins share connections: aiohttp's own Fingerprint has no `__eq__`.
 
-    def __init__(self, key: bytes) -> None:
+    A pin of a later generation shares none with those before: they end what they are doing, and are used no more.
+    """
+
+    def __init__(self, key: bytes, generation: int = 0) -> None:
         super().__init__(strong(key))
+        self._same = (bytes(key), generation)
 
     def saw(self, key: bytes, host: str, port: int) -> None:
         if key != self.fingerprint:
             raise aiohttp.ServerFingerprintMismatch(self.fingerprint, key, host, port)
 
     def __eq__(self, other: object) -> bool:
-        return type(other) is NodePin and other.fingerprint == self.fingerprint
+        return type(other) is NodePin and other._same == self._same
 
     def __hash__(self) -> int:
-        return hash((NodePin, self.fingerprint))
+        return hash(self._same)
 
 
 class SeenKey(KeyCheck):

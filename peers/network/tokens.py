@@ -118,6 +118,16 @@ def parse_certificate(text: str) -> bytes:
     return _bytes(text[len(CERTIFICATE_PREFIX) :])
 
 
+def deny_list_text(sealed: bytes) -> str:
+    """A deny-list as gossip carries it: base64url."""
+    return _word(sealed)
+
+
+def parse_deny_list(text: str) -> bytes:
+    """The sealed bytes, unproven. Raises BadToken."""
+    return _bytes(text)
+
+
 def _member_bytes(node: NodeId, address: Address) -> bytes:
     host = address.host.encode()
     return raw_key(node) + address.port.to_bytes(2, "big") + bytes([len(host)]) + host

@@ -1,5 +1,6 @@
 """An own model server: Ollama, llama.cpp, vLLM, LM Studio … It is asked its dialects, and gets only those."""
 
+import asyncio
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from peers.upstreams.upstream import Upstream, with_query
 from peers.wire import Call, Dialect, Model
 
 PROBE_SECONDS = 3.0
+RUNNING_SECONDS = 1.0
 LOOK_WHEN_UP = 15.0
 LOOK_WHEN_DOWN = 3.0
 CHATS: Mapping[Dialect, str] = {"ollama": "/api/chat", "openai": "/v1/chat/completions", "anthropic": "/v1/messages"}
@@ -71,6 +73,9 @@ class ModelServer(Upstream):
         """None of them: it has never answered, or only its full chat URL is known."""
         self.version: str | None = None
         """Of Ollama, where it is one."""
+        self._running: frozenset[str] | None = None
+        self._running_at = float("-inf")
+        self._asking = asyncio.Lock()
 
     def model(self, name: str) -> Model | None:
         known = self.models.get(name)
@@ -100,6 +105,24 @@ class ModelServer(Upstream):
         except (TimeoutError, OSError, aiohttp.ClientError) as error:
             self.fell(f"{self.name} {_failed(error)}. {self.place.remedy}")
         return LOOK_WHEN_DOWN if self.status == "down" else LOOK_WHEN_UP
+
+    async def loaded(self, name: str) -> bool | None:
+        """Whether it has the model in memory, by what it said less than RUNNING_SECONDS ago; None: it does not tell."""
+        model = self.model(name)
+        if model is None or self.version is None:
+            return None
+        async with self._asking:
+            now = asyncio.get_running_loop().time()
+            if now - self._running_at >= RUNNING_SECONDS:
+                self._running_at, self._running = now, await self._ask_running()
+        return None if self._running is None else model.name in self._running
+
+    async def _ask_running(self) -> frozenset[str] | None:
+        try:
+            listed = _list(await self._get("/api/ps", within=RUNNING_SECONDS), "models")
+        except (TimeoutError, OSError, aiohttp.ClientError):
+            return None
+        return None if listed is None else frozenset(str(entry.get("name")) for entry in listed)
 
     async def _look(self) -> None:
         version, listed = await self._get("/api/version"), await self._get("/v1/models")
@@ -140,11 +163,11 @@ class ModelServer(Upstream):
         tags, loaded = _list(await self._get("/api/tags"), "models"), _list(await self._get("/api/ps"), "models")
         return None if tags is None else _ollama_models(tags, loaded, entries or [], self.dialects)
 
-    async def _get(self, path: str, body: bytes | None = None) -> Fetched:
+    async def _get(self, path: str, body: bytes | None = None, within: float = PROBE_SECONDS) -> Fetched:
         method, headers = "GET", self._own()
         if body is not None:
             method, headers = "POST", headers | {"content-type": "application/json"}
-        return await self.link.fetch(method, self.at.base + path, headers=headers, body=body, within=PROBE_SECONDS)
+        return await self.link.fetch(method, self.at.base + path, headers=headers, body=body, within=within)
 
     def _own(self) -> dict[str, str]:
         return {"authorization": self.at.authorization} if self.at.authorization else {}

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 
+from peers.network.policy import Shares
 from peers.upstreams.eliza import Eliza
 from peers.upstreams.ollama import ModelServer
 from peers.upstreams.upstream import Upstream
@@ -19,14 +20,18 @@ class BuiltIn:
     name = "eliza"
     status = "up"
     why = ""
+    free = True
 
     def __init__(self, eliza: Eliza) -> None:
         self._eliza = eliza
         self.models = {eliza.model.name: eliza.model}
 
+    def model(self, name: str) -> Model | None:
+        return self._eliza.model if name in ("eliza", "eliza:latest") else None
+
     def serves(self, call: Call) -> bool:
-        same = call.model in ("eliza", "eliza:latest")
-        return same and (call.door.dialect == "any" or call.door.dialect in self._eliza.model.dialects)
+        model = self.model(call.model)
+        return model is not None and (call.door.dialect == "any" or call.door.dialect in model.dialects)
 
     async def open(self, call: Call) -> Reply:
         return await self._eliza.open(call)
@@ -40,9 +45,16 @@ class Own:
     """
 
     def __init__(
-        self, upstreams: Sequence[Upstream], eliza: BuiltIn | None, *, eliza_named: bool, clock: Callable[[], float]
+        self,
+        upstreams: Sequence[Upstream],
+        eliza: BuiltIn | None,
+        *,
+        eliza_named: bool,
+        shares: Shares,
+        clock: Callable[[], float],
     ) -> None:
         self.upstreams = upstreams
+        self._shares = shares
         self._eliza = eliza
         self._eliza_named = eliza_named
         self._clock = clock
@@ -62,14 +74,31 @@ class Own:
 
     def models(self) -> list[tuple[str, Model]]:
         """What can be asked for now, each with its upstream's name."""
-        listed = [(up.name, model) for up in self.in_use() if up.status == "up" for model in up.models.values()]
-        eliza = self.eliza()
-        return listed + ([(eliza.name, model) for model in eliza.models.values()] if eliza else [])
+        return [(upstream.name, model) for upstream, model in self._listed()]
 
     def shared(self) -> list[Model]:
-        """What peers may use: own model servers' models, but for those that a server relays to its owner's cloud."""
-        listed = [model for server in self.model_servers() if server.status == "up" for model in server.models.values()]
-        return [model for model in listed if not model.entries.get("tags", {}).get("remote_host")]
+        """What peers may use now."""
+        return [model for upstream, model in self._listed() if self.lends(upstream, model.name)]
+
+    def lends(self, upstream: Upstream | BuiltIn, name: str) -> bool:
+        """Whether peers may use its model of this name, by PEER_SERVE. Where LLM_CHAT_URL names eliza, it counts among
+        the model servers."""
+        model = upstream.model(name)
+        if isinstance(upstream, Upstream):
+            kinds = [upstream.place.provider]
+        else:
+            kinds = ["eliza", "ollama"] if self._eliza_named else ["eliza"]
+        return model is not None and self._shares.cover(kinds, model)
+
+    def _listed(self) -> Iterator[tuple[Upstream | BuiltIn, Model]]:
+        up = (upstream for upstream in self.in_use() if upstream.status == "up")
+        yield from ((upstream, model) for upstream in up for model in upstream.models.values())
+        if eliza := self.eliza():
+            yield from ((eliza, model) for model in eliza.models.values())
+
+    def build(self, call: Call) -> str | None:
+        """The digest of this node's own model for a call."""
+        return next((model.digest for up in self.in_use() if (model := up.model(call.model)) and model.digest), None)
 
     def ready(self) -> bool:
         return self.eliza() is not None or any(upstream.status == "up" for upstream in self.in_use())

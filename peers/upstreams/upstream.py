@@ -8,7 +8,8 @@ from typing import Literal
 import aiohttp
 import structlog
 
-from peers.errors import UpstreamUnreachable
+from peers.errors import Busy, UpstreamUnreachable
+from peers.guests import Guest
 from peers.upstreams.link import Link, Place, also
 from peers.wire import Call, Model, Reply
 
@@ -23,29 +24,64 @@ Status = Literal["unknown", "up", "down", "refused"]
 
 
 class Places:
-    """How many requests an upstream does at once, and how many it is doing."""
+    """How many requests an upstream does at once, and how many it is doing. Own callers come before peers."""
 
-    def __init__(self, total: int | None) -> None:
+    def __init__(self, total: int | None, guests: int = 1) -> None:
         self.total = total
         """None: as many as come."""
+        self.most_guests = guests
+        """Peers' requests at once (PEER_MAX_INFLIGHT)."""
         self.taken = 0
+        self._holders: dict[object, Guest | None] = {}
+        """In the order in which they came; None: an own caller's."""
 
     @property
     def free(self) -> bool:
-        return self.total is None or self.taken < self.total
+        """For an own caller: a place is left, or a peer's request would give way."""
+        return self.total is None or self.taken < self.total or any(guest.yields for guest in self.guests)
 
-    def take(self) -> Callable[[], None]:
-        """Take a place, free or not; the returned function gives it back, once however often it is called."""
+    @property
+    def guests(self) -> list[Guest]:
+        """Peers' requests that hold a place, the oldest first."""
+        return [guest for guest in self._holders.values() if guest is not None]
+
+    def queued(self, guest: Guest) -> bool:
+        """It waits in the upstream's own queue: as many as are done at once came before it."""
+        return self.total is not None and guest in list(self._holders)[self.total :]
+
+    def take(self, guest: Guest | None = None) -> Callable[[], None]:
+        """Take a place; the returned function gives it back, once however often it is called.
+
+        An own caller takes one even if none is free. A guest never waits: raises Busy.
+        """
+        if guest is None:
+            self._make_way()
+        elif not self._room_for_guests():
+            raise Busy("this node has no free place for peers (PEER_MAX_INFLIGHT)")
+        key = guest or object()
+        self._holders[key] = guest
         self.taken += 1
-        held = True
 
         def release() -> None:
-            nonlocal held
-            if held:
-                held = False
+            if key in self._holders:
+                del self._holders[key]
                 self.taken -= 1
 
         return release
+
+    def _room_for_guests(self) -> bool:
+        room = self.total is None or self.taken < max(self.total, self.most_guests)
+        return room and len(self.guests) < self.most_guests
+
+    def _make_way(self) -> None:
+        """An own caller comes: so many give way that it is done at once, the youngest first."""
+        if self.total is None:
+            return
+        guests = self.guests
+        leaving = sum(guest.stopped is not None for guest in guests)
+        too_many = max(0, self.taken - leaving + 1 - self.total)
+        for guest in [guest for guest in reversed(guests) if guest.yields][:too_many]:
+            guest.stop("gave_way")
 
 
 class Upstream(ABC):
@@ -69,6 +105,10 @@ class Upstream(ABC):
     def name(self) -> str:
         return self.place.name
 
+    @property
+    def free(self) -> bool:
+        return self.places.free
+
     def model(self, name: str) -> Model | None:
         """The model of this name, by this upstream's own idea of which names are the same."""
         return self.models.get(name)
@@ -79,8 +119,8 @@ class Upstream(ABC):
         return model is not None and (call.door.dialect == "any" or call.door.dialect in model.dialects)
 
     async def open(self, call: Call) -> Reply:
-        """Raises UpstreamUnreachable, UpstreamTimeout, UpstreamBroken."""
-        release = self.places.take()
+        """Raises UpstreamUnreachable, UpstreamTimeout, UpstreamBroken; for a peer's call also Busy."""
+        release = self.places.take(call.guest)
         try:
             reply = await self.link.post(
                 call, self.target(call), self.place, {**call.headers, **self.credentials(call)}

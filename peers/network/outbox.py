@@ -1,0 +1,91 @@
+"""Outbox: tells peers to stop calls that nobody waits for any more. Bounded: beyond it, connections are closed."""
+
+import asyncio
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import aiohttp
+import msgspec
+import structlog
+
+from peers.network.contact import Contact, NoContact
+from peers.network.dialing import Address
+from peers.wire import NodeId
+
+log = structlog.get_logger(__name__)
+
+MOST_WAITING = 1024
+MOST_AT_ONCE = 64
+"""Calls told of in one message."""
+STOP_SECONDS = 1.0
+CALLS = "/peer/v1/calls"
+
+
+@dataclass(frozen=True, slots=True)
+class _Stop:
+    request_id: str
+    response: aiohttp.ClientResponse
+    """Still open: closed once the peer has heard, or has not."""
+
+
+class Outbox:
+    """`stop` never awaits, so that it can be called where work is dropped."""
+
+    def __init__(self, contact: Contact) -> None:
+        self._contact = contact
+        self._waiting: deque[tuple[tuple[NodeId, Address], _Stop]] = deque()
+        self._filled = asyncio.Event()
+
+    def stop(self, node: NodeId, at: Address, request_id: str, response: aiohttp.ClientResponse) -> None:
+        if len(self._waiting) >= MOST_WAITING:
+            response.close()
+            return
+        self._waiting.append(((node, at), _Stop(request_id, response)))
+        self._filled.set()
+
+    async def run(self) -> None:
+        while True:
+            await self._filled.wait()
+            self._filled.clear()
+            await self._send()
+
+    async def _send(self) -> None:
+        """What waits, to all peers at once."""
+        by_peer: dict[tuple[NodeId, Address], list[_Stop]] = defaultdict(list)
+        while self._waiting:
+            peer, stop = self._waiting.popleft()
+            by_peer[peer].append(stop)
+        async with asyncio.TaskGroup() as group:
+            for peer, stops in by_peer.items():
+                for start in range(0, len(stops), MOST_AT_ONCE):
+                    group.create_task(self._tell(*peer, stops[start : start + MOST_AT_ONCE]), name="stop")
+
+    def close(self) -> None:
+        for _, stop in self._waiting:
+            stop.response.close()
+        self._waiting.clear()
+
+    async def _tell(self, node: NodeId, at: Address, stops: list[_Stop]) -> None:
+        body = msgspec.json.encode({"stop": [stop.request_id for stop in stops]})
+        try:
+            await self._contact.post(node, at, CALLS, body, content_type="application/json", within=STOP_SECONDS)
+        except NoContact as error:
+            log.debug("stop_missed", peer=node[:8], reason=error.reason)
+        finally:
+            for stop in stops:
+                stop.response.close()
+
+
+@asynccontextmanager
+async def open_outbox(contact: Contact) -> AsyncIterator[Outbox]:
+    """An Outbox that sends until the block is left; what then waits is stopped by closing its connection."""
+    async with asyncio.TaskGroup() as group:
+        outbox = Outbox(contact)
+        running = group.create_task(outbox.run(), name="outbox")
+        try:
+            yield outbox
+        finally:
+            running.cancel()
+            outbox.close()

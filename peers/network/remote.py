@@ -1,0 +1,248 @@
+"""Remote: a peer as one of those asked: a call handed to it as it is, its answer judged, then as it comes."""
+
+import secrets
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+import aiohttp
+import msgspec
+
+from peers.errors import Busy, MasaError, UpstreamBroken
+from peers.meaning import Meaning, definitive
+from peers.network.contact import CONNECT_SECONDS, Contact, NoContact
+from peers.network.dialing import Address, BadAddress
+from peers.network.outbox import Outbox
+from peers.network.reach import shown
+from peers.network.signatures import Signed, content_digest
+from peers.network.table import Member
+from peers.runner import Doing, PassedOn
+from peers.upstreams.link import PRINTABLE, read_whole
+from peers.wire import Call, Model, NodeId, Reply, Source
+
+JSON = "application/json"
+FORWARD, CALLS = "/peer/v1/forward", "/peer/v1/calls"
+NOT_FORWARDED = ("accept-encoding",)
+"""Between nodes nothing is encoded anew."""
+CROSSING = ("content-type", "content-length", "content-encoding", "retry-after")
+LARGEST_REPLY = 64 << 20
+LARGEST_REFUSAL, LARGEST_WORDS = 64 * 1024, 2048
+LATE = 0.25
+"""Seconds by which a peer is to give up before we do."""
+ASK_SECONDS = 2.0
+BUSY = (429, 503)
+ENCODED = "encoded"
+
+
+class CallsAsked(msgspec.Struct, omit_defaults=True):
+    """What a node asks of the calls it has sent: by their `Masa-Request-Id`."""
+
+    ask: list[str] = []
+    """What is done with these?"""
+    stop: list[str] = []
+    """Stop these."""
+    path: str = ""
+    model: str = ""
+    """Would a call for this model be taken on this path?"""
+
+
+class CallTold(msgspec.Struct):
+    """As in Doing."""
+
+    what: str
+    seconds: float
+
+
+class CallsTold(msgspec.Struct):
+    """The calls that are under way, of those asked for."""
+
+    calls: dict[str, CallTold] = {}
+    serves: bool = False
+    """It would be taken."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ways:
+    """What every Remote of a network works with."""
+
+    contact: Contact
+    outbox: Outbox
+    silence: float
+    """Seconds that a peer may be silent in the middle of its answer."""
+
+
+class Remote:
+    """One peer, for one call."""
+
+    def __init__(
+        self, member: Member, ways: Ways, left: Callable[[], float], asked: Callable[[NodeId], None] = lambda node: None
+    ) -> None:
+        """`left`: seconds until nobody waits for its answer any more; `asked` hears of each time it is asked."""
+        self.node = member.node
+        self.name = shown(member.record)
+        self._addresses = member.record.addrs
+        self._ways = ways
+        self._left = left
+        self._asked = asked
+        self._request_id = ""
+        self._at: Address | None = None
+
+    async def open(self, call: Call) -> Reply:
+        """As Runner has it: MasaError with the code `unreachable`, `bad_answer`, `failed`, or the peer's own."""
+        self._asked(self.node)
+        response = await self._ask(call)
+        try:
+            return await self._judged(call, response)
+        except BaseException:
+            self._stop(response)
+            raise
+
+    async def doing(self) -> Doing | None:
+        if self._at is None:
+            return None
+        body = msgspec.json.encode(CallsAsked(ask=[self._request_id]))
+        try:
+            answer = await self._ways.contact.post(
+                self.node, self._at, CALLS, body, content_type=JSON, within=ASK_SECONDS
+            )
+            told = msgspec.json.decode(answer.body, type=CallsTold).calls.get(self._request_id)
+            return msgspec.convert({"what": told.what, "seconds": min(told.seconds, 1e6)}, Doing) if told else None
+        except (NoContact, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+
+    async def _ask(self, call: Call) -> aiohttp.ClientResponse:
+        self._request_id = secrets.token_hex(16)
+        kind, deadline = call.headers.get("content-type", JSON), max(0.0, self._left() - LATE)
+        digest, path = content_digest(call.body), FORWARD + call.door.path
+        request = Signed("POST", path, kind, digest, self.node, self._request_id, int(deadline * 1000))
+        headers = {name: value for name, value in call.headers.items() if name not in NOT_FORWARDED}
+        headers |= {"x-request-id": call.id} | ({"masa-query": call.query} if call.query else {})
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=self._ways.silence)
+        failure = NoContact("refused", "it has no address that can be tried")
+        for text in self._addresses:
+            try:
+                self._at = Address.parse(text)
+                return await self._ways.contact.open(request, self._at, call.body, headers, timeout=timeout)
+            except BadAddress:
+                continue
+            except NoContact as error:
+                failure = error
+                if error.reason != "refused":
+                    break  # it may have the call already
+        raise MasaError(502, "unreachable", str(failure)) from failure
+
+    async def _judged(self, call: Call, response: aiohttp.ClientResponse) -> Reply:
+        """Once its first meaningful unit is there. Raises MasaError."""
+        await _check_refusal(response)
+        headers = _crossing(response)
+        if response.status >= 300:
+            raise await _failure(response, headers)
+        meaning = Meaning(call, response.status, headers)
+        begin: list[bytes] = []
+        while meaning.verdict is None:
+            chunk = await self._read(response)
+            if not chunk:
+                meaning.finish()
+                break
+            begin.append(chunk)
+            meaning.feed(chunk)
+        if meaning.verdict != "meaningful":
+            code = ENCODED if meaning.verdict == ENCODED else "bad_answer"
+            raise MasaError(502, code, f"{meaning.verdict}")
+        chunks = self._chunks(response, begin, meaning)
+        return Reply(
+            response.status, headers, chunks, "peer", "masa", lambda: self._stop(response),
+            by=Source(self.node, self.name),
+        )  # fmt: skip
+
+    async def _chunks(
+        self, response: aiohttp.ClientResponse, begin: list[bytes], meaning: Meaning
+    ) -> AsyncIterator[bytes]:
+        """What has come, and the rest. Whole only with its end mark."""
+        size = 0
+        while begin:
+            chunk = begin.pop(0)
+            size += len(chunk)
+            yield chunk
+        while chunk := await self._read(response):
+            size += len(chunk)
+            if size > LARGEST_REPLY:
+                raise UpstreamBroken(f"the answer of the peer {self.name} is over 64 MiB")
+            meaning.feed(chunk)
+            yield chunk
+        if not meaning.ended():
+            raise UpstreamBroken(f"the answer of the peer {self.name} ended too early")
+
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+        try:
+            return await response.content.readany()
+        except TimeoutError as error:
+            raise UpstreamBroken(f"the peer {self.name} fell silent in the middle of its answer") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise UpstreamBroken(f"the peer {self.name} broke off its answer") from error
+
+    def _stop(self, response: aiohttp.ClientResponse) -> None:
+        """It is told to stop, unless its answer has come to its end."""
+        if response.content.at_eof() or self._at is None:
+            response.release()
+        else:
+            self._ways.outbox.stop(self.node, self._at, self._request_id, response)
+
+
+async def can_serve(member: Member, ways: Ways, call: Call) -> Model | None:
+    """Whether a peer would take such a call: its path and model are told, and nothing else of it."""
+    body = msgspec.json.encode(CallsAsked(path=call.door.path, model=call.model))
+    for text in member.record.addrs:
+        try:
+            answer = await ways.contact.post(
+                member.node, Address.parse(text), CALLS, body, content_type=JSON, within=ASK_SECONDS
+            )
+            serves = msgspec.json.decode(answer.body, type=CallsTold).serves
+        except (BadAddress, NoContact):
+            continue
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+        return Model(call.model, frozenset({call.door.dialect})) if serves else None
+    return None
+
+
+async def _check_refusal(response: aiohttp.ClientResponse) -> None:
+    """The peer's own, as ours, in its own words. Raises MasaError."""
+    code = response.headers.get("Masa-Error")
+    if code is None:
+        return
+    if response.status in BUSY:
+        raise Busy("it has no free place", retry_after=_seconds(response))
+    known = code if code.isidentifier() and code.isascii() else "refused"
+    raise MasaError(response.status, known, await _words(response))
+
+
+async def _words(response: aiohttp.ClientResponse) -> str:
+    try:
+        told = msgspec.json.decode(await read_whole(response.content, LARGEST_WORDS), type=dict[str, str]).get("error")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TimeoutError, aiohttp.ClientError, OSError):
+        told = None
+    return told if told and told.isprintable() else "it refuses the request"
+
+
+async def _failure(response: aiohttp.ClientResponse, headers: dict[str, str]) -> MasaError:
+    """What its upstream says, where that is about the call itself."""
+    if response.status in BUSY:
+        return Busy("its model server is full", retry_after=_seconds(response))
+    body = await read_whole(response.content, LARGEST_REFUSAL)
+    if definitive(response.status, body) and len(body) <= LARGEST_REFUSAL:
+        return PassedOn(response.status, headers, body, "masa")
+    return MasaError(502, "failed", f"its model server answered {response.status}")
+
+
+def _seconds(response: aiohttp.ClientResponse) -> int:
+    text = response.headers.get("Retry-After", "")
+    return min(int(text), 60) if text.isascii() and text.isdigit() and len(text) < 6 else 1
+
+
+def _crossing(response: aiohttp.ClientResponse) -> dict[str, str]:
+    if response.status < 200 or 300 <= response.status < 400:
+        raise MasaError(502, "bad_answer", f"status {response.status}")
+    kept = {key: value for key in CROSSING if (value := response.headers.get(key)) is not None}
+    if not all(map(PRINTABLE.fullmatch, kept.values())):
+        raise MasaError(502, "bad_answer", "a broken header")
+    return kept

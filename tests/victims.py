@@ -1,0 +1,68 @@
+"""A peer whose listener is looked into, and what who is no member sends it."""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from masa_node import peering
+from masa_node.server import NodeServer
+from peers.wire import NodeId
+from tests import signing
+from tests.peers import Peer, peer
+from tests.raw_tls import status_of
+
+LARGEST_ANSWER = 2048
+REFUSED = {400, 401, 403, 404, 405, 408, 413, 415, 429, 431}
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "BREW")
+PATHS = (
+    *("/peer/v1/ping", "/peer/v1/identify", "/peer/v1/gossip", "/peer/v1/forward", "/peer/v1/calls", "/peer/v1/secret"),
+    *("/peer/v1/forward/v1/chat/completions", "/peer/v1/", "/peer/", "/", "/v1/api/chat", "/api/v1/node", "/metrics"),
+    *("/peer/v1/gossip/", "//peer/v1/gossip", "/peer/v1/../v1/gossip", "/peer/v1/%67ossip", "/peer/v1/gossip?a=1", "*"),
+)
+
+
+@asynccontextmanager
+async def victim(folder: Path, **options: Any) -> AsyncIterator[tuple[Peer, NodeServer]]:
+    """With the server of its peer listener."""
+    opened: list[NodeServer] = []
+
+    def seen(*arguments: Any, **named: Any) -> NodeServer:
+        opened.append(NodeServer(*arguments, **named))
+        return opened[-1]
+
+    with patch.object(peering, "NodeServer", seen):
+        async with peer(folder, **options) as one:
+            yield one, opened[0]
+
+
+def request(method: str, path: str, headers: dict[str, str] | None = None, body: bytes = b"") -> bytes:
+    lines = [f"{method} {path} HTTP/1.1", "Host: x", *(f"{name}: {value}" for name, value in (headers or {}).items())]
+    if body:
+        lines.append(f"Content-Length: {len(body)}")
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+
+
+def forged(to: Peer, path: str, body: bytes = b"{}", keyid: NodeId = signing.SENDER) -> dict[str, str]:
+    """Headers in perfect form, signed by another key than the one they name."""
+    key = Ed25519PrivateKey.from_private_bytes(b"\5" * 32)
+    return signing.sign(signing.request(body, to=to.id, path=path), key, keyid, time.time(), os.urandom(16))
+
+
+def refused(answer: bytes) -> None:
+    """In few bytes, and without a word of who this is."""
+    assert status_of(answer) in REFUSED, answer[:300]
+    assert len(answer) <= LARGEST_ANSWER
+    assert b"X-Masa" not in answer
+
+
+async def until(fact: Callable[[], bool], seconds: float = 5) -> None:
+    async with asyncio.timeout(seconds):
+        while not fact():  # noqa: ASYNC110 - a server has no event for it
+            await asyncio.sleep(0.01)
