@@ -41,8 +41,9 @@ async def ready(request: web.Request) -> web.Response:
     if request.app[LIFE].draining:
         raise MasaError(503, "draining", "this node is stopping")
     await request.app[OWN].first_look()
-    if not request.app[OWN].ready():
-        raise MasaError(503, "no_upstream", "no upstream answers; GET /api/v1/node and `masa-node doctor` say why")
+    if not request.app[OWN].ready() and not any(models for *_, models in request.app[NETWORK].lists()):
+        why = "no upstream answers, and no peer offers a model; GET /api/v1/node and `masa-node doctor` say why"
+        raise MasaError(503, "no_upstream", why)
     return _json({"status": "ready"})
 
 

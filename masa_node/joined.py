@@ -133,6 +133,8 @@ class Joined:
         """The means have changed: close what is open, open what is to be; wait until that is done."""
         self._settled.clear()
         self._changed.set()
+        if self.stay is not None:
+            self.stay.end()
         await self.settled()
 
     async def settled(self) -> None:
@@ -215,7 +217,12 @@ class Joined:
             self.stay, self.reach.why = stay, ""
             self.reach.membership, self.reach.latencies = network.membership, network.carrier.latencies
             self.reach.outlook = stay.outlook
-            self._asking.ways = Ways(contact=network.contact, outbox=network.outbox, silence=self.settings.llm_timeout)
+            self._asking.ways = Ways(
+                contact=network.contact,
+                outbox=network.outbox,
+                refused=lambda node: network.membership.missed(node, self._clock(), refused=True),
+                silence=self.settings.llm_timeout,
+            )
             log.info("network_open", port=place.sockets[0].getsockname()[1] if place.sockets else None)
             self._settled.set()
             try:

@@ -30,6 +30,9 @@ log = structlog.get_logger(__name__)
 
 ROUND = (0.8, 1.2)
 """Seconds between two rounds of gossip."""
+SHORTEST_PAUSE = 0.1
+SMALL = 16
+"""Nodes: so few gossip at once when one comes; in a larger network the next round is soon enough."""
 KEEP_SECONDS = 30.0
 LOOK_SECONDS = 5.0
 """Between two looks at this machine's addresses."""
@@ -131,7 +134,7 @@ class Stay:
                 self._call_again(self.discovery)
             if self._keeps_now():
                 await self._keep()
-            await self._wait(self.rng.uniform(*ROUND))
+            await self._pause(self.rng.uniform(*ROUND))
 
     async def _look_around(self, looked: float) -> float:
         """Is this machine still where it was? Returns the time of the last look, which is this one when it was due."""
@@ -220,10 +223,24 @@ class Stay:
             await asyncio.to_thread(self.store.keep_deny_list, self.network.stake.networks[0], deny_list)
             self.denials = deny_list
 
-    async def _wait(self, seconds: float) -> None:
-        due = asyncio.get_running_loop().time() + seconds
-        with suppress(TimeoutError):
-            async with asyncio.timeout_at(due):
-                await self.over.wait()
-        if asyncio.get_running_loop().time() - due > LAG_SECONDS:
+    def end(self) -> None:
+        """`over` is set."""
+        self.network.carrier.woken.set()
+
+    async def _pause(self, seconds: float) -> None:
+        """Until the next round; in a small network not for as long, when somebody has come."""
+        woken, loop = self.network.carrier.woken, asyncio.get_running_loop()
+        due = loop.time() + seconds
+        await _within(self.over, SHORTEST_PAUSE)
+        if len(self.network.membership.table.members) > SMALL:
+            woken.clear()
+        await _within(woken, due - loop.time())
+        woken.clear()
+        if loop.time() - due > LAG_SECONDS:
             self.network.membership.liveness.lagged()
+
+
+async def _within(event: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()

@@ -49,7 +49,10 @@ class TlsAccept:
 
     def _admit(self, accepted: socket.socket, address: str) -> None:
         if self._server.admit(address):
-            self._keep(self._group.create_task(self._handshake(accepted, address), name="handshake"))
+            handshake = self._group.create_task(self._handshake(accepted, address), name="handshake")
+            # One that is cancelled before its first step closes nothing itself.
+            handshake.add_done_callback(lambda task: accepted.close() if task.cancelled() else None)
+            self._keep(handshake)
         else:
             accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
             accepted.close()
@@ -69,9 +72,6 @@ class TlsAccept:
             # It had no connection_made(), and so will have no connection_lost().
             accepted.close()
             self._server.leave(address)
-        except asyncio.CancelledError:
-            accepted.close()
-            raise
 
     def _keep(self, task: asyncio.Task[None]) -> None:
         self._tasks.add(task)

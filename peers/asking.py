@@ -2,13 +2,14 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from random import Random
 
 import structlog
 
 from peers.conversation import LastTurns
+from peers.errors import MasaError
 from peers.metrics import Metrics
 from peers.network.choice import Facts, Needs, choose
 from peers.network.reach import Reach
@@ -103,7 +104,20 @@ class Asking:
         finally:
             self._learn(call, told, loop.time())
         reply.asked = len(told.asked)
+        if told.winner is not None and told.outcome == WON:
+            reply.chunks = self._watched(reply.chunks, told.winner)
         return reply
+
+    async def _watched(self, chunks: AsyncIterator[bytes], node: NodeId) -> AsyncIterator[bytes]:
+        """A winner is credited with its whole answer: one that breaks off is a failure, however soon it began."""
+        loop = asyncio.get_running_loop()
+        try:
+            async for chunk in chunks:
+                yield chunk
+        except MasaError:
+            self._trust.failed(node, loop.time())
+            raise
+        self._trust.answered(node, loop.time())
 
     def _facts(self, call: Call, peers: list[tuple[Member, Model]]) -> list[Facts]:
         now = asyncio.get_running_loop().time()
@@ -162,7 +176,7 @@ class Asking:
     def _judge(self, one: Asked, now: float) -> None:
         match one.outcome:
             case "won":
-                self._trust.answered(one.node, now)
+                self._trust.dropped(one.node)  # its end is still to come
             case "busy":
                 self._trust.busy(one.node, now)
                 self._full[one.node] = now + BUSY_SECONDS

@@ -68,6 +68,7 @@ class Race:
         self._patience = Patience(rules, now)
         self._open: dict[Task[Reply], NodeId] = {}
         self._asking: dict[Task[Doing | None], NodeId] = {}
+        self._given_up: list[NodeId] = []
         self._definitive: list[tuple[NodeId, PassedOn]] = []
         self._rest = LEFT
         """What becomes of those that still run when it stops."""
@@ -90,6 +91,8 @@ class Race:
             self._end(node, self._rest)
             task.cancel()
             task.add_done_callback(close_late_reply)
+        for node in self._given_up:
+            self._end(node, self._rest)
         for asking in self._asking:
             asking.cancel()
             asking.add_done_callback(ended_badly)
@@ -156,6 +159,9 @@ class Race:
         return None
 
     def _failed(self, node: NodeId, error: MasaError) -> None:
+        if error.code == "deadline":  # it gave up shortly before us: it was silent, and counts as running to the end
+            self._given_up.append(node)
+            return
         self._end(node, error.code, error.text)
         if isinstance(error, PassedOn):
             self._definitive.append((node, error))

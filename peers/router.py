@@ -148,12 +148,12 @@ class Router:
             )
         if paths := self._other_paths(call):
             return ModelNotFound(f"the model is not served on this path; ask for it at {' or '.join(paths)}")
-        asked = list(self._own.in_use())
-        if not asked:
+        asked, others = list(self._own.in_use()), bool(self._network and self._network.models())
+        if not asked and not others:
             eliza = " The built-in program `eliza` answers meanwhile." if self._own.eliza() else ""
             return MasaError(503, "no_upstream", f"this node has no model of its own yet. {START_ONE}{eliza}")
         down = [upstream.why for upstream in asked if upstream.status != "up"]
-        if len(down) == len(asked):
+        if len(down) == len(asked) and not others:
             return MasaError(503, "no_upstream", f"no upstream of this node can be asked: {' '.join(down)}")
         return ModelNotFound(" ".join(["nobody in reach serves the model.", self._nearest(call.model), *down]))
 

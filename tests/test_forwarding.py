@@ -80,7 +80,7 @@ async def test_an_answer_that_breaks_off_never_looks_whole(two: list[Running], m
 @pytest.mark.parametrize("ask", ["off", "missing"])
 async def test_a_caller_may_keep_a_call_here(two: list[Running], model_server: ModelServer, ask: str) -> None:
     answered = await show(two[0], **{"X-Masa-Ask": ask})
-    assert answered.status == (200 if ask == "missing" else 503)
+    assert answered.status == (200 if ask == "missing" else 404)
 
 
 async def test_a_misspelt_wish_is_no_wish_to_be_asked_elsewhere(two: list[Running], model_server: ModelServer) -> None:

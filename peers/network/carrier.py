@@ -72,6 +72,9 @@ class Carrier:
         self._clock = clock
         self._group = group
         self._tasks: set[asyncio.Task[None]] = set()
+        self.woken = asyncio.Event()
+        """Somebody is here who was not: not all need wait for the next round."""
+        membership.on_start = self.woken.set
         self._bootnodes = {bootnode.address for bootnode in membership.bootnodes}
         self.latencies: dict[NodeId, float] = {}
         """Seconds that the last exchange with each took."""

@@ -207,6 +207,8 @@ def _failing_as_no_contact() -> Iterator[None]:
         yield
     except aiohttp.ServerFingerprintMismatch as error:
         raise NoContact("wrong_key", "another node than the one named answers there") from error
+    except aiohttp.ConnectionTimeoutError as error:
+        raise NoContact("unreached", "it did not take the connection in time") from error
     except TimeoutError as error:
         raise NoContact("silent", "it did not answer in time") from error
     except (aiohttp.ClientError, OSError, ValueError) as error:

@@ -4,7 +4,7 @@ A carrier calls tick() about once a second and delivers what it returns; all tha
 receive(), answered() and missed(). `now` is this machine's clock in Unix seconds; it may be wrong, and it may jump.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from random import Random
 
 from peers.errors import BadRequest, Busy, MasaError
@@ -42,6 +42,8 @@ class Membership:
         self.exchange = Exchange(terms.me, self.table, rng, terms.strangers)
         epoch = max(int(now * 1000), last_epoch + 1)
         self.announcer = Announcer(terms.me, terms.networks()[0], terms.sign, rng, epoch, self.clock.local(now))
+        self.on_start: Callable[[], None] = lambda: None
+        """Called when a node is here that was not, or has started anew."""
         self._networks = terms.networks
         self._read_denials = terms.read_denials
         self._behind: dict[str, NodeId] = {}
@@ -245,6 +247,7 @@ class Membership:
             self.exchange.learned(node, news=True)
             if outcome == "started":
                 self.liveness.rebooted(node, local)
+                self.on_start()
         elif outcome == "renewed":
             self.exchange.learned(node, news=False)
 

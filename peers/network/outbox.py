@@ -36,31 +36,35 @@ class Outbox:
     def __init__(self, contact: Contact) -> None:
         self._contact = contact
         self._waiting: deque[tuple[tuple[NodeId, Address], _Stop]] = deque()
+        self._under_way = 0
         self._filled = asyncio.Event()
 
     def stop(self, node: NodeId, at: Address, request_id: str, response: aiohttp.ClientResponse) -> None:
-        if len(self._waiting) >= MOST_WAITING:
+        if len(self._waiting) + self._under_way >= MOST_WAITING:
             response.close()
             return
         self._waiting.append(((node, at), _Stop(request_id, response)))
         self._filled.set()
 
     async def run(self) -> None:
-        while True:
-            await self._filled.wait()
-            self._filled.clear()
-            await self._send()
+        """Each message is a task of its own: a peer that is slow to hear delays no other's stop."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await self._filled.wait()
+                self._filled.clear()
+                self._send(group)
 
-    async def _send(self) -> None:
+    def _send(self, group: asyncio.TaskGroup) -> None:
         """What waits, to all peers at once."""
         by_peer: dict[tuple[NodeId, Address], list[_Stop]] = defaultdict(list)
         while self._waiting:
             peer, stop = self._waiting.popleft()
             by_peer[peer].append(stop)
-        async with asyncio.TaskGroup() as group:
-            for peer, stops in by_peer.items():
-                for start in range(0, len(stops), MOST_AT_ONCE):
-                    group.create_task(self._tell(*peer, stops[start : start + MOST_AT_ONCE]), name="stop")
+        for peer, stops in by_peer.items():
+            for start in range(0, len(stops), MOST_AT_ONCE):
+                some = stops[start : start + MOST_AT_ONCE]
+                self._under_way += len(some)
+                group.create_task(self._tell(*peer, some), name="stop")
 
     def close(self) -> None:
         for _, stop in self._waiting:
@@ -74,6 +78,7 @@ class Outbox:
         except NoContact as error:
             log.debug("stop_missed", peer=node[:8], reason=error.reason)
         finally:
+            self._under_way -= len(stops)
             for stop in stops:
                 stop.response.close()
 

@@ -66,6 +66,8 @@ class Ways:
 
     contact: Contact
     outbox: Outbox
+    refused: Callable[[NodeId], None]
+    """Hears of a peer that refused the connection at every address."""
     silence: float
     """Seconds that a peer may be silent in the middle of its answer."""
 
@@ -118,7 +120,8 @@ class Remote:
         headers |= {"x-request-id": call.id} | ({"masa-query": call.query} if call.query else {})
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=self._ways.silence)
         failure = NoContact("refused", "it has no address that can be tried")
-        for text in self._addresses:
+        # A connection that was lost on the way says nothing of the peer, and brought it nothing: once more.
+        for text in (*self._addresses, *self._addresses[:1]):
             try:
                 self._at = Address.parse(text)
                 return await self._ways.contact.open(request, self._at, call.body, headers, timeout=timeout)
@@ -126,8 +129,10 @@ class Remote:
                 continue
             except NoContact as error:
                 failure = error
-                if error.reason != "refused":
+                if error.reason not in ("refused", "unreached"):
                     break  # it may have the call already
+        if failure.reason == "refused":
+            self._ways.refused(self.node)
         raise MasaError(502, "unreachable", str(failure)) from failure
 
     async def _judged(self, call: Call, response: aiohttp.ClientResponse) -> Reply:

@@ -37,6 +37,7 @@ class Cloudflare(Hosted):
         list_url = base.removesuffix("run/") + "models/search?per_page=100" if lists else None
         place = Place("cloudflare", "local:cloudflare", "cloudflare", REMEDY)
         super().__init__(link, place, list_url=list_url, keep=KEEP_LIST_SECONDS)
+        self.no_node = (URL(url).host or "").endswith(".cloudflare.com")
         self.models = self._models(models)
 
     def model(self, name: str) -> Model | None:

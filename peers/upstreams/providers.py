@@ -51,6 +51,7 @@ class HostedProvider(Hosted):
         place = Place(provider.name, f"local:{provider.name}", provider.name, remedy)
         list_url = None if models else self.base + provider.models
         super().__init__(link, place, list_url=list_url, keep=KEEP_LIST_SECONDS)
+        self.no_node = url is None
         self.models = self._models({"id": name} for name in models)
 
     def target(self, call: Call) -> str:

@@ -7,6 +7,7 @@ from typing import Literal
 
 import aiohttp
 import structlog
+from yarl import URL
 
 from peers.errors import Busy, UpstreamUnreachable
 from peers.guests import Guest
@@ -187,11 +188,26 @@ class Hosted(Upstream):
     async def refresh(self) -> float:
         now = asyncio.get_running_loop().time()
         if self._list_url is None:
-            self.rose()
+            await self._meet()
         elif self.status != "up" or now >= self._stale_at:
             await self._look(self._list_url)
             self._stale_at = now + self._keep
         return LOOK_SECONDS
+
+    async def _meet(self) -> None:
+        """Whether it is a node, by its answer to a GET without keys; its models are the operator's word."""
+        if not self.no_node:
+            try:
+                origin = str(URL(self.address()).origin())
+                fetched = await self.link.fetch("GET", origin, headers={}, within=LIST_SECONDS)
+            except (TimeoutError, OSError, aiohttp.ClientError):
+                self.rose()
+                return
+            self.no_node = "x-masa-node" not in fetched.headers
+        if self.no_node:
+            self.rose()
+        else:
+            self.refuse()
 
     async def _look(self, url: str) -> None:
         try:
