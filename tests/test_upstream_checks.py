@@ -78,8 +78,8 @@ async def test_an_own_worker_is_looked_for_without_a_prompt(model_server: ModelS
     assert (there.status, gone.status) == ("ok", "fail")
     assert "could not be reached" in gone.what
     assert "docs/cloudflare.md" in cast(str, gone.remedy)
-    (seen,) = model_server.requests
-    assert (seen.method, seen.headers.get("Authorization")) == ("GET", None)
+    told = [(seen.method, seen.target, seen.headers.get("Authorization")) for seen in model_server.requests]
+    assert told == [("GET", "/", None), ("GET", "/worker", None)]
 
 
 @pytest.mark.parametrize(
