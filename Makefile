@@ -5,6 +5,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 COMPILE = uv pip compile --quiet --universal -p 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate $(if $(UPGRADE),--upgrade)
 
+# Most tests wait most of the time: more of them at once than a small machine has CPUs. A file's tests stay together.
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+WORKERS ?= 4
+
 .DEFAULT_GOAL := help
 .PHONY: help run demo test check reliability lock clean
 .DELETE_ON_ERROR:
@@ -19,17 +23,17 @@ demo: $(VENV)/.run ## a whole network on this machine answers a question; needs 
 	@exec $(BIN)/masa-node demo
 
 test: $(VENV)/.dev ## the quick suites: loopback only, no service, under two minutes
-	$(BIN)/python -m pytest -m "not slow and not reliability and not engine"
+	$(PYTEST) -m "not slow and not reliability and not engine"
 
 check: $(VENV)/.dev ## lint, format, types and every suite; the engine suite where MASA_TEST_ENGINE names its folder
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 ifdef MASA_TEST_ENGINE
-	$(BIN)/python -m pytest -m "not reliability"
+	$(PYTEST) -m "not reliability"
 else
 	@echo "The engine suite is skipped: MASA_TEST_ENGINE is not set."
-	$(BIN)/python -m pytest -m "not engine and not reliability"
+	$(PYTEST) -m "not engine and not reliability"
 endif
 
 reliability: $(VENV)/.dev ## the long simulations: hundreds of nodes, hours of pretended time; some minutes

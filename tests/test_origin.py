@@ -116,7 +116,7 @@ async def test_the_gateway_takes_no_other_models(cloudflare: ModelServer, start:
     node = await start(here(ENV, cloudflare))
     answered = await post(node, "/v1/api/chat", BODY)
     assert (answered.status, answered.told["code"]) == (404, "model_not_found")
-    assert cloudflare.requests == []
+    assert not [seen for seen in cloudflare.requests if seen.method == "POST"]
 
 
 # An own Ollama
