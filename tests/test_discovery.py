@@ -154,6 +154,7 @@ async def test_without_an_interface_it_says_so_and_goes_on_when_there_is_one(lan
     await until(lambda: len(a.told) == len(b.told) == 2)
 
 
+@pytest.mark.slow
 async def test_after_a_sleep_everybody_is_heard_anew(lans):
     a, at_a = await lans()
     b, _ = await lans(port=4002)

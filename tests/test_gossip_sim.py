@@ -113,6 +113,7 @@ def test_nodes_that_cannot_be_dialled_take_part() -> None:
         assert net.whole()
 
 
+@pytest.mark.slow
 def test_a_network_of_strangers_is_whole_though_nobody_tells_all() -> None:
     net = SimNet(40, seed=18, loss=0.3, strangers=True)
     assert net.rounds(net.whole) <= 60
@@ -122,6 +123,7 @@ def test_a_network_of_strangers_is_whole_though_nobody_tells_all() -> None:
     assert max(net.spread(3)) <= 10
 
 
+@pytest.mark.slow
 def test_above_256_members_buckets_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exchange, "MOST_IN_FULL", 12)
     net = warm(30, seed=19, loss=0.3)

@@ -165,6 +165,7 @@ async def test_two_nodes_find_each_other_on_the_lan(start: Start) -> None:
     await until_all_see_all([first, second])
 
 
+@pytest.mark.slow
 async def test_people_see_who_is_there_and_every_nodes_models(start: Start, model_server: ModelServer) -> None:
     first, second = await start(), await start(LLM_CHAT_URL=model_server.url)
     assert (await command(second, "join", await invited(first)))[0] == 0

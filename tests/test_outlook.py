@@ -111,6 +111,7 @@ async def told(url: str) -> dict[str, str]:
     return network
 
 
+@pytest.mark.slow
 async def test_without_a_node_the_doctor_calls_the_bootnodes_itself(start: Start) -> None:
     there = await start()
     token = await invited(there)

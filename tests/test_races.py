@@ -111,6 +111,7 @@ async def test_followed_each_is_shown_as_it_ends(waiting: list[Running], held: a
         assert "won" not in shown.shown
 
 
+@pytest.mark.slow
 async def test_followed_as_json_it_is_one_object_a_line(three: list[Running], tmp_path: Path) -> None:
     asker = three[0]
     process = await asyncio.create_subprocess_exec(

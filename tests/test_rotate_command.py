@@ -107,6 +107,7 @@ async def test_without_a_running_node_the_folder_is_rotated(fleet: Machines) -> 
     await until(moved, 15, lambda: views([second]))
 
 
+@pytest.mark.slow
 async def test_an_invitation_ends_no_rotation(tmp_path: Path) -> None:
     for words in (["invite"], ["rotate"], ["invite"]):
         assert (await command(tmp_path, *words)).code == 0

@@ -101,6 +101,7 @@ async def test_what_cannot_be_done_is_told(tmp_path: Path, words: tuple[str, ...
     assert "Traceback" not in done.err
 
 
+@pytest.mark.slow
 async def test_who_is_meant_by_the_beginning_of_an_id(tmp_path: Path) -> None:
     _, env = await issued(tmp_path, "self")
     me = (await told(tmp_path, "show"))["node"]
@@ -115,6 +116,7 @@ async def test_who_is_meant_by_the_beginning_of_an_id(tmp_path: Path) -> None:
     assert "handed over again" in (await stake(tmp_path, "revoke", "self")).err
 
 
+@pytest.mark.slow
 async def test_why_a_certificate_does_not_hold(tmp_path: Path) -> None:
     _, env = await issued(tmp_path, NODE)
     shown = await stake(tmp_path, "show", **env)

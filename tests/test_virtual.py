@@ -111,6 +111,7 @@ def test_a_split_heals_by_itself(tmp_path: Path, size: int, loss: float, seed: i
 
 
 @pytest.mark.parametrize("size", [10, pytest.param(50, marks=SLOW)])
+@pytest.mark.slow
 def test_nobody_is_lost_however_many_exchanges_are(tmp_path: Path, size: int) -> None:
     async def watch(net: VirtualNet) -> None:
         for _ in range(90):
@@ -168,6 +169,7 @@ def eventful(folder: Path, seed: int) -> tuple[str, int]:
     return in_a_net(play, folder, 10, seed=seed, loss=0.3)
 
 
+@pytest.mark.slow
 def test_a_seed_is_a_history(tmp_path: Path) -> None:
     """In another process, too, whose sets of text are in another order: a fault can be found again by its seed."""
     first = eventful(tmp_path / "a", 7)
