@@ -24,6 +24,8 @@ from peers.network.dialing import OWN_LAN, Address, DialPolicy
 from peers.network.identity import BadKey
 from peers.network.reach import Reach, not_spoken
 from peers.network.remote import Ways
+from peers.network.stake import Certificates, Stake
+from peers.network.standing import standing
 from peers.network.store import Store
 from peers.network.tls import NodeTls
 from peers.network.tokens import BadToken, Invite, Secret
@@ -217,6 +219,7 @@ class Joined:
             self.stay, self.reach.why = stay, ""
             self.reach.membership, self.reach.latencies = network.membership, network.carrier.latencies
             self.reach.outlook = stay.outlook
+            self._asking.unstaked = self._unstaked(place.stake)
             self._asking.ways = Ways(
                 contact=network.contact,
                 outbox=network.outbox,
@@ -230,7 +233,13 @@ class Joined:
             finally:
                 self.stay, self.reach.why = None, NO_NETWORK
                 self.reach.membership, self.reach.latencies, self.reach.outlook = None, {}, lambda: None
-                self._asking.ways = None
+                self._asking.ways, self._asking.unstaked = None, lambda: ""
+
+    def _unstaked(self, stake: Stake) -> Callable[[], str]:
+        """Why no member would take a call of this node's; whoever holds a secret certifies itself."""
+        if not isinstance(stake, Certificates):
+            return lambda: ""
+        return lambda: standing(stake, self.who.id, self._clock()).trouble
 
     async def _wait(self, seconds: float) -> None:
         with suppress(TimeoutError):

@@ -59,6 +59,8 @@ class Asking:
     ) -> None:
         """`own_build`: the digest of this node's own model for a call."""
         self.ways: Ways | None = None
+        self.unstaked: Callable[[], str] = lambda: ""
+        """Why no peer would take a call of this node's: its own stake does not hold. In words, with the remedy."""
         self.races: deque[RaceLog] = deque(maxlen=MOST_RACES)
         self._reach = reach
         self._limits = limits
@@ -73,7 +75,7 @@ class Asking:
         """Until when each that said so counts as full, in seconds of the loop's clock."""
 
     def serving(self, call: Call) -> list[tuple[Member, Model]]:
-        return self._reach.serving(call) if self.ways else []
+        return self._reach.serving(call) if self.ways and not self.unstaked() else []
 
     def models(self) -> list[tuple[str, str]]:
         """What peers offer: (the node's name for people, the model's)."""
@@ -81,7 +83,7 @@ class Asking:
 
     async def whether(self, call: Call) -> list[tuple[Member, Model]]:
         """Nobody is known to serve the model: live peers are asked whether they do, and never for an answer."""
-        if self.ways is None:
+        if self.ways is None or self.unstaked():
             return []
         known = self._reach.routable()
         some = self._rng.sample(known, min(MOST_WHETHER, len(known)))

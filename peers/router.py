@@ -148,6 +148,8 @@ class Router:
             )
         if paths := self._other_paths(call):
             return ModelNotFound(f"the model is not served on this path; ask for it at {' or '.join(paths)}")
+        if self._network and (why := self._network.unstaked()):
+            return MasaError(403, "not_staked", f"no upstream of this node serves the model, and no peer may: {why}")
         asked, others = list(self._own.in_use()), bool(self._network and self._network.models())
         if not asked and not others:
             eliza = " The built-in program `eliza` answers meanwhile." if self._own.eliza() else ""

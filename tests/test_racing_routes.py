@@ -7,12 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from peers.network.certificates import network_id
+from tests.calls import ask
 from tests.contest import plainly
 from tests.fakes import Script, busy
-from tests.fleet import fleet, until
+from tests.fleet import QUIET, fleet, until
 from tests.histories import History, Question, Voice
-from tests.nodes import Running
+from tests.nodes import Running, running
 
 ONE, BOTH = ("llama3:latest",), ("llama3:latest", "other:latest")
 
@@ -119,3 +122,13 @@ async def test_a_node_that_names_a_member_as_its_model_server_asks_it_once(tmp_p
         assert routes([await history.ask(lacks.url)]) == ["peer"]
         assert (await history.ask(names.url)).status in (404, 502, 503)
         assert len(voice.work) == 1
+
+
+async def test_without_a_stake_of_its_own_a_node_asks_nobody_and_says_so(tmp_path: Path) -> None:
+    authority = Ed25519PrivateKey.generate()
+    quiet = {name: value for name, value in QUIET.items() if name != "NETWORK_SECRET"}
+    async with running(tmp_path, NETWORK_ID=network_id(authority), **quiet) as node:
+        await node.node.joined.settled()
+        answered = await ask(node.url, "/api/chat", "llama3")
+        assert (answered.status, answered.told["code"]) == (403, "not_staked")
+        assert "masa-node stake issue" in answered.told["error"]
