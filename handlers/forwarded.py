@@ -86,7 +86,11 @@ async def forward(request: web.Request) -> web.StreamResponse:
     size = declared_length(request, serving.most_body)
     serving.guests.check_new(claim.keyid, claim.request.request_id, arrived)
     with _telling(request.app[METRICS]) as told, serving.bodies.lease(size) as lease:
-        call = await _received(request, serving, claim, door, lease, told)
+        try:
+            async with asyncio.timeout_at(arrived + claim.request.deadline_ms / 1000):
+                call = await _received(request, serving, claim, door, lease, told)
+        except TimeoutError:
+            raise _late() from None
         async with _working(serving.guests, claim, call, arrived, told) as guest:
             reply = await serving.answerer.open(replace(call, guest=guest))
             del call

@@ -38,10 +38,8 @@ async def relay(request: web.Request, reply: Reply) -> web.StreamResponse:
 
 
 def _told_of(reply: Reply) -> dict[str, str]:
-    if reply.by is None:
-        return {"X-Masa-Route": reply.route}
-    told = {"X-Masa-Route": reply.route, **node_headers(reply.by.node, reply.by.name)}
-    return told | {"X-Masa-Asked": str(reply.asked)}
+    told = {"X-Masa-Route": reply.route} | ({"X-Masa-Asked": str(reply.asked)} if reply.asked else {})
+    return told | (node_headers(reply.by.node, reply.by.name) if reply.by else {})
 
 
 def node_headers(node: NodeId, name: str) -> dict[str, str]:

@@ -93,7 +93,9 @@ async def node(
         life, guests = Life(), Guests(most_guests(settings))
         pause = await asyncio.to_thread(Pause, Store(settings.masa_dir), time.time)
         metrics.guests.set_function(lambda: len(guests))
-        serving = Serving(router, own, guests, bodies, settings.max_body_bytes, lambda: closed(life, pause))
+        # Apart from those of own callers, whom no member's uploads are to shut out.
+        theirs = BodyMemory(settings.max_body_memory // 4)
+        serving = Serving(router, own, guests, theirs, settings.max_body_bytes, lambda: closed(life, pause))
         joined = Joined(settings, who, key, metrics, own, reach, asking, serving, rng=rng)
         metrics.registry.register(NetworkFigures(lambda: reach.outlook()))
         steps = [(f"refresh:{upstream.name}", _refresh(upstream, own)) for upstream in own.upstreams]

@@ -35,10 +35,11 @@ class Pause:
 
     def refusal(self) -> MasaError | None:
         """What a peer is told meanwhile."""
-        if self.until is None:
+        until = self.until
+        if until is None:
             return None
-        left = min(ASK_AGAIN, math.ceil(max(1.0, self.until - self._clock()))) if self.until < math.inf else ASK_AGAIN
-        text = f"this node serves no peers {shown(self.until)}; `masa-node resume` ends that"
+        left = min(ASK_AGAIN, math.ceil(max(1.0, until - self._clock()))) if until < math.inf else ASK_AGAIN
+        text = f"this node serves no peers {shown(until)}; `masa-node resume` ends that"
         return Busy(text, code="paused", retry_after=left)
 
     async def _keep(self, until: float) -> None:

@@ -29,6 +29,8 @@ MOST_RACES = 200
 BYTES_PER_TOKEN = 4
 MOST_WHETHER = 8
 """Peers asked whether they serve a model that nobody is known to."""
+SOON = 5.0
+"""Seconds that a stream may keep its caller waiting while an upstream of this node's own has the model, if no place."""
 BUSY_SECONDS = 2.0
 """For which a peer that said it is full counts as full."""
 SHOWS_NOTHING = frozenset({LOST, LEFT, PASSED_ON, "definitive", "refused_by_peer", "model_not_found", "duplicate"})
@@ -92,7 +94,8 @@ class Asking:
 
     async def open(self, call: Call, peers: list[tuple[Member, Model]], *, wait: bool) -> Reply:
         """Race them. `wait`: for a busy one, since nobody else can answer. Raises MasaError."""
-        assert self.ways is not None
+        if self.ways is None:
+            raise MasaError(503, "no_peer", "this node has left its network meanwhile")
         loop = asyncio.get_running_loop()
         many = self._limits.width is None
         asked = choose(self._facts(call, peers), self._needs(call, many), self._rng)
@@ -103,6 +106,9 @@ class Asking:
         self.races.append(told)
         try:
             reply = await race(call, asked, runners, agreed, told=told, sends=self._sends, rng=self._rng)
+        except MasaError as error:
+            error.asked = len(told.asked)
+            raise
         finally:
             self._learn(call, told, loop.time())
         reply.asked = len(told.asked)
@@ -151,13 +157,14 @@ class Asking:
 
     def _rules(self, call: Call, *, wait: bool) -> Rules:
         limits = self._limits
+        timeout = limits.timeout if wait or not call.stream else min(limits.timeout, SOON)
         return rules(
             call,
             width=limits.width,
             delay=limits.delay,
             usual=self._pace.usual(call.model),
-            timeout=limits.timeout,
-            patience=limits.patience,
+            timeout=timeout,
+            patience=limits.patience if wait else 0.0,
             wait=wait,
         )
 

@@ -15,6 +15,8 @@ class MasaError(Exception):
         """Seconds."""
         self.close = close
         """The connection cannot be used for another request."""
+        self.asked = 0
+        """How many peers have read the call."""
 
 
 class BadRequest(MasaError):

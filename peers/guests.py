@@ -104,6 +104,8 @@ class Guests:
         if len(self._here) >= MOST:
             raise Busy("this node works on as many requests of peers as it does at once")
         key = guest.sender, guest.request_id
+        if key in self._here:
+            raise MasaError(409, "duplicate", "this request is being worked on")
         self._here[key] = guest
         self._by_sender[guest.sender] += 1
         try:

@@ -62,14 +62,18 @@ class Router:
             await self._own.look_again()
             serving = self._serving(call)
         refusal: MasaError | None = None
+        asked = 0
         allowed = narrower(self._ask(), call.ask)
         for step in plan(own=bool(serving), peers=bool(peers), ask=allowed, hop=call.hop):
             try:
                 reply = await self._take(step, call, serving, peers)
             except MasaError as error:
-                refusal = error
+                if step == "own":
+                    raise  # it has read the prompt, and is neither full nor down
+                refusal, asked = error, max(asked, error.asked)
                 continue
             if reply is not None:
+                reply.asked = max(asked, reply.asked)
                 return reply
         raise refusal or self._nobody(call)
 

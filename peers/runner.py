@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from peers.errors import MasaError
-from peers.wire import Call, NodeId, Reply
+from peers.wire import Call, NodeId, Reply, Source
 
 SHORT = 4 * 1024
 """Bytes of a body that even a slow processor has read within RACE_TIMEOUT."""
@@ -57,15 +57,18 @@ class Runner(Protocol):
 class PassedOn(MasaError):
     """The whole answer of a peer's upstream that says the call itself is wrong (400, 413, 422)."""
 
-    def __init__(self, status: int, headers: Mapping[str, str], body: bytes, provider: str) -> None:
+    def __init__(
+        self, status: int, headers: Mapping[str, str], body: bytes, provider: str, by: Source | None = None
+    ) -> None:
         super().__init__(status, "definitive", f"its model server answered {status}")
         self.headers = headers
         self.body = body
         self.provider = provider
+        self.by = by
 
     def reply(self) -> Reply:
         """The answer as it came."""
-        return Reply(self.status, self.headers, self._chunks(), "peer", self.provider)
+        return Reply(self.status, self.headers, self._chunks(), "peer", self.provider, by=self.by)
 
     async def _chunks(self) -> AsyncIterator[bytes]:
         yield self.body

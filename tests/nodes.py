@@ -1,6 +1,7 @@
 """A node inside the test's own process, on a real socket, with the server that `masa-node run` uses."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ async def running(folder: Path, **settings: str) -> AsyncIterator[Running]:
     """Start a node with these settings, named as in the environment; no model server unless one is named."""
     environ = {"MASA_DIR": str(folder / "masa"), "PORT": "0", "LLM_CHAT_URL": "off", "NODE_NAME": "test", **settings}
     loaded = await asyncio.to_thread(load, environ, cwd=folder)
-    async with node(loaded.settings) as started:
+    async with node(loaded.settings, rng=random.Random(0)) as started:
         app = client_app(started)
         sockets = await asyncio.to_thread(listening_sockets, loaded.settings.host, loaded.settings.port)
         async with serving(client_server(started, app), app, sockets) as runner:

@@ -40,6 +40,8 @@ def error_response(error: MasaError, dialect: Dialect, request_id: str) -> web.R
     )
     if error.retry_after is not None:
         response.headers["Retry-After"] = str(error.retry_after)
+    if error.asked:
+        response.headers["X-Masa-Asked"] = str(error.asked)
     if error.close:
         response.force_close()
     return response

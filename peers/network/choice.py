@@ -61,7 +61,7 @@ def choose(facts: Iterable[Facts], needs: Needs, rng: Random) -> list[Candidate]
     usable = [peer for _, peer in sorted({peer.node: peer for peer in facts}.items()) if not peer.left_out]
     builds = preferred_builds(usable, needs.digest)
     if needs.one_build:
-        usable = [peer for peer in usable if peer.digest == builds[0]]
+        usable = [peer for peer in usable if peer.digest == (needs.digest or builds[0])]
     usual = [peer.first_unit for peer in usable if peer.first_unit is not None]
     unmeasured = median(usual) if usual else 1.0
 

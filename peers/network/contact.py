@@ -173,8 +173,8 @@ class Contact:
         check: aiohttp.Fingerprint,
         timeout: aiohttp.ClientTimeout,
     ) -> aiohttp.ClientResponse:
-        session = self._sessions.to(address)
         with _failing_as_no_contact():
+            session = self._sessions.to(address, calls=timeout.total is None)
             return await session.request(
                 method,
                 f"https://{address}{path}",

@@ -23,6 +23,7 @@ _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0
 _PART = re.compile(rf"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)({'|'.join(_UNITS)})")
 _DURATION = re.compile(rf"([+-]?)(?:0|(?:{_PART.pattern})+)")
 _LONGEST_DURATION = 64
+MOST_NAMES = 4096
 _HALF_PAIR = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -86,16 +87,25 @@ class _Name:
         self.text = text
 
 
-_OBJECT = msgspec.json.Decoder(dict[_Name, msgspec.Raw], dec_hook=lambda kind, text: kind(text))
+def _object(found: bytes) -> dict[_Name, msgspec.Raw]:
+    """Raises msgspec.DecodeError, also for more than MOST_NAMES: each costs a Python object."""
+    left = iter(range(MOST_NAMES))
+
+    def name(kind: Any, text: str) -> _Name:
+        if next(left, None) is None:
+            raise ValueError("too many names")
+        return _Name(text)
+
+    return msgspec.json.decode(found, type=dict[_Name, msgspec.Raw], dec_hook=name)
 
 
 def _pairs(found: bytes) -> Pairs:
     """What an object says that is read here. A null says nothing, and takes nothing back: so it is in Go."""
     try:
-        members = _OBJECT.decode(found)
+        members = _object(found)
     except msgspec.DecodeError:
         # Half of a surrogate pair, in whatever text, is nothing to msgspec, and upstreams take it.
-        members = _OBJECT.decode(_HALF_PAIR.sub(rb"\\ufffd", found))
+        members = _object(_HALF_PAIR.sub(rb"\\ufffd", found))
     pairs = ((name.text, bytes(raw)) for name, raw in members.items() if name.text.casefold() in _FIELDS)
     return [(name, raw) for name, raw in pairs if raw != b"null"]
 

@@ -1,7 +1,9 @@
 """Remote: a peer as one of those asked: a call handed to it as it is, its answer judged, then as it comes."""
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import aiohttp
@@ -30,6 +32,34 @@ LATE = 0.25
 """Seconds by which a peer is to give up before we do."""
 ASK_SECONDS = 2.0
 BUSY = (429, 503)
+REFUSALS = frozenset(
+    [
+        "refused_by_peer",
+        "model_not_found",
+        "duplicate",
+        "deadline",
+        "loop",
+        "unknown_peer",
+        "not_found",
+        "clock",
+        "digest",
+        "signature",
+        "replay",
+        "recipient",
+        "malformed",
+        "body_too_large",
+        "slow_body",
+        "invalid_body",
+        "invalid_model",
+        "unsupported_media_type",
+        "unsupported_encoding",
+        "upstream_unreachable",
+        "upstream_broken",
+        "upstream_timeout",
+        "no_upstream",
+    ]
+)
+"""A peer's words become labels of metrics and decide what is learned of it."""
 ENCODED = "encoded"
 
 
@@ -117,7 +147,9 @@ class Remote:
         digest, path = content_digest(call.body), FORWARD + call.door.path
         request = Signed("POST", path, kind, digest, self.node, self._request_id, int(deadline * 1000))
         headers = {name: value for name, value in call.headers.items() if name not in NOT_FORWARDED}
-        headers |= {"x-request-id": call.id} | ({"masa-query": call.query} if call.query else {})
+        headers |= {"x-request-id": call.id} | (
+            {"masa-query": call.query} if call.query and call.door.dialect != "any" else {}
+        )
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=self._ways.silence)
         failure = NoContact("refused", "it has no address that can be tried")
         # A connection that was lost on the way says nothing of the peer, and brought it nothing: once more.
@@ -129,7 +161,7 @@ class Remote:
                 continue
             except NoContact as error:
                 failure = error
-                if error.reason not in ("refused", "unreached"):
+                if error.reason not in ("refused", "unreached", "wrong_key"):
                     break  # it may have the call already
         if failure.reason == "refused":
             self._ways.refused(self.node)
@@ -140,7 +172,7 @@ class Remote:
         await _check_refusal(response)
         headers = _crossing(response)
         if response.status >= 300:
-            raise await _failure(response, headers)
+            raise await _failure(response, headers, Source(self.node, self.name))
         meaning = Meaning(call, response.status, headers)
         begin: list[bytes] = []
         while meaning.verdict is None:
@@ -196,17 +228,19 @@ class Remote:
 async def can_serve(member: Member, ways: Ways, call: Call) -> Model | None:
     """Whether a peer would take such a call: its path and model are told, and nothing else of it."""
     body = msgspec.json.encode(CallsAsked(path=call.door.path, model=call.model))
-    for text in member.record.addrs:
-        try:
-            answer = await ways.contact.post(
-                member.node, Address.parse(text), CALLS, body, content_type=JSON, within=ASK_SECONDS
-            )
-            serves = msgspec.json.decode(answer.body, type=CallsTold).serves
-        except (BadAddress, NoContact):
-            continue
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return None
-        return Model(call.model, frozenset({call.door.dialect})) if serves else None
+    with suppress(TimeoutError):
+        async with asyncio.timeout(ASK_SECONDS):
+            for text in member.record.addrs:
+                try:
+                    answer = await ways.contact.post(
+                        member.node, Address.parse(text), CALLS, body, content_type=JSON, within=ASK_SECONDS
+                    )
+                    serves = msgspec.json.decode(answer.body, type=CallsTold).serves
+                except (BadAddress, NoContact):
+                    continue
+                except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                    return None
+                return Model(call.model, frozenset({call.door.dialect})) if serves else None
     return None
 
 
@@ -216,8 +250,9 @@ async def _check_refusal(response: aiohttp.ClientResponse) -> None:
     if code is None:
         return
     if response.status in BUSY:
+        await _words(response)  # to its end: then there is nothing to stop
         raise Busy("it has no free place", retry_after=_seconds(response))
-    known = code if code.isidentifier() and code.isascii() else "refused"
+    known = code if code in REFUSALS else "refused"
     raise MasaError(response.status, known, await _words(response))
 
 
@@ -229,13 +264,17 @@ async def _words(response: aiohttp.ClientResponse) -> str:
     return told if told and told.isprintable() else "it refuses the request"
 
 
-async def _failure(response: aiohttp.ClientResponse, headers: dict[str, str]) -> MasaError:
+async def _failure(response: aiohttp.ClientResponse, headers: dict[str, str], by: Source) -> MasaError:
     """What its upstream says, where that is about the call itself."""
     if response.status in BUSY:
+        await _words(response)
         return Busy("its model server is full", retry_after=_seconds(response))
-    body = await read_whole(response.content, LARGEST_REFUSAL)
+    try:
+        body = await read_whole(response.content, LARGEST_REFUSAL)
+    except (TimeoutError, aiohttp.ClientError, OSError):
+        return MasaError(502, "failed", f"its model server answered {response.status}, and broke off")
     if definitive(response.status, body) and len(body) <= LARGEST_REFUSAL:
-        return PassedOn(response.status, headers, body, "masa")
+        return PassedOn(response.status, headers, body, "masa", by)
     return MasaError(502, "failed", f"its model server answered {response.status}")
 
 

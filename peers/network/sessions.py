@@ -7,7 +7,7 @@ import aiohttp
 
 from peers.network.dialing import Address, DialPolicy
 
-MOST_OPEN, MOST_PER_HOST = 256, 16
+MOST_OPEN, MOST_PER_HOST = 0, 0
 KEPT_SECONDS = 60.0
 """For which an idle connection is kept."""
 
@@ -29,22 +29,27 @@ class Sessions:
     def __init__(self, policy: DialPolicy, connect: Connect) -> None:
         self._policy = policy
         self._connect = connect
-        self._open: dict[bool, aiohttp.ClientSession] = {}
+        self._open: dict[tuple[bool, bool], aiohttp.ClientSession] = {}
+        self._closed = False
         self.generation = 0
         """Of the connections that may be used: part of every pin."""
 
-    def to(self, address: Address) -> aiohttp.ClientSession:
-        """By whether the operator named the address."""
-        named = address in self._policy.named
-        if named not in self._open:
-            self._open[named] = _session(self._connect(self._policy, named))
-        return self._open[named]
+    def to(self, address: Address, *, calls: bool = False) -> aiohttp.ClientSession:
+        """By whether the operator named the address; calls apart, so that answers that stream hold up no gossip and
+        no stop. Raises aiohttp.ClientConnectionError when the network was left."""
+        if self._closed:
+            raise aiohttp.ClientConnectionError("this node has left the network")
+        key = address in self._policy.named, calls
+        if key not in self._open:
+            self._open[key] = _session(self._connect(self._policy, key[0]))
+        return self._open[key]
 
     def renew(self) -> None:
         """Those kept lead nowhere once this machine slept or moved: none is used again; what they do, they finish."""
         self.generation += 1
 
     async def close(self) -> None:
+        self._closed = True
         for session in self._open.values():
             await session.close()
 
