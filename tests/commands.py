@@ -4,12 +4,13 @@ import asyncio
 import fcntl
 import os
 import pty
+import random
 import socket
 import sys
 import termios
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,8 +109,9 @@ async def ended(shown: Terminal) -> int:
 
 
 def unused_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
-    assert isinstance(port, int)
-    return port
+    """Below those that systems pick by themselves: nobody takes it meanwhile without asking for it."""
+    while True:
+        port = random.SystemRandom().randrange(10_240, 32_000)
+        with socket.socket() as sock, suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port

@@ -6,11 +6,12 @@ The folder holds `venv/`, `tiny.gguf` (a model that recites SENTENCE) and `ollam
 import asyncio
 import contextlib
 import os
-import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+
+from tests.commands import unused_port
 
 SENTENCE = "The sky is blue because air scatters short waves the most ."
 MODEL = "llama3"
@@ -21,7 +22,7 @@ READY_WITHIN = 60.0
 @contextlib.asynccontextmanager
 async def openai_engine() -> AsyncIterator[str]:
     """llama.cpp's own server (OpenAI dialect), answering as MODEL to any model name; its base URL without `/v1`."""
-    folder, port = engine_folder(), free_port()
+    folder, port = engine_folder(), unused_port()
     # Its default cuts a running stream when another request arrives.
     settings = f"--model_alias {MODEL} --n_threads 1 --n_ctx 4096 --interrupt_requests false"
     where = f"--model {folder / 'tiny.gguf'} --host 127.0.0.1 --port {port}"
@@ -32,7 +33,7 @@ async def openai_engine() -> AsyncIterator[str]:
 @contextlib.asynccontextmanager
 async def ollama_engine() -> AsyncIterator[str]:
     """The same engine behind /api/chat, /api/tags and /api/version (Ollama dialect); its base URL."""
-    folder, port = engine_folder(), free_port()
+    folder, port = engine_folder(), unused_port()
     async with serving(folder, port, str(folder / "ollama_shim.py"), str(folder / "tiny.gguf"), str(port)) as url:
         yield url
 
@@ -43,12 +44,6 @@ def engine_folder() -> Path:
     if not named:
         pytest.skip("MASA_TEST_ENGINE is not set")
     return Path(named)
-
-
-def free_port() -> int:
-    """A port of loopback that was free a moment ago: neither server can tell which one it took."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 @contextlib.asynccontextmanager

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.calls import ask, get
+from tests.commands import unused_port
 from tests.conftest import StartServer
-from tests.engine import free_port
 from tests.fakes import ModelServer, answer
 from tests.nodes import Running, running
 
@@ -182,7 +182,7 @@ async def test_a_node_that_names_itself_does_not_loop(
     start: Start, setting: str, model: str, status: int, hops: int | None
 ) -> None:
     """It looks at what it is sent to, and where it never looks the request goes round once."""
-    port = free_port()
+    port = unused_port()
     node = await start(PORT=str(port), **{setting: f"http://127.0.0.1:{port}"})
     answered = await ask(node.url, "/api/v1/chat", model)
     assert answered.status == status

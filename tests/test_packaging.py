@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from tests.engine import free_port
+from tests.commands import unused_port
 
 ROOT = Path(__file__).parent.parent
 LOCKS = ("requirements.lock", "requirements-dev.lock")
@@ -186,7 +186,7 @@ def until_listening(node: "subprocess.Popen[str]") -> None:
 
 @pytest.mark.slow
 def test_the_image_serves_its_health_from_a_tree_it_cannot_write_to(image: Image) -> None:
-    env = image.env(PORT=str(free_port()), ALLOW_OPEN_API="true", LLM_CHAT_URL="eliza", LOG_FORMAT="json")
+    env = image.env(PORT=str(unused_port()), ALLOW_OPEN_API="true", LLM_CHAT_URL="eliza", LOG_FORMAT="json")
     assert image.health(env) != 0, "healthy with nobody there"
     with running(image, env) as node:
         assert image.health(env) == 0
@@ -197,7 +197,7 @@ def test_the_image_serves_its_health_from_a_tree_it_cannot_write_to(image: Image
 
 @pytest.mark.slow
 def test_the_image_alone_asks_for_keys_since_it_listens_on_every_address(image: Image) -> None:
-    refused = image.run(image.start(), image.env(PORT=str(free_port())))
+    refused = image.run(image.start(), image.env(PORT=str(unused_port())))
     assert refused.returncode == 2
     assert "API_KEYS" in refused.stderr + refused.stdout
 

@@ -139,7 +139,9 @@ async def test_a_release_too_new_to_be_understood_is_shown_with_the_reason(
     server = await model_servers(models=["unheard:latest"])
     ours = await world.start()
     alien = await world.start(program=(*ALTERED, "--spoken", "3,4", "run"), env={"LLM_CHAT_URL": server.url})
-    await alien.join(await ours.invite())
+    done = await command(alien.folder, "join", await ours.invite())
+    assert done.code == 1
+    assert "it speaks versions 1 to 1 of the peer protocol, this node 3 to 4" in done.err
 
     async def shown() -> bool:
         return alien.id in await ours.peers() and ours.id in await alien.peers()
