@@ -39,7 +39,7 @@ class Loaded:
 def load(environ: Mapping[str, str], env_file: Path | None = None, cwd: Path = Path()) -> Loaded:
     """Read `environ` and `env_file`, or else the `.env` in `cwd` when there is one. Raises ConfigError."""
     usual = cwd / ".env"
-    file = cwd / env_file if env_file else usual if os.path.isfile(usual) else None
+    file = cwd / env_file if env_file else usual if os.path.exists(usual) else None
     gathered = gather(environ, file)
     return Loaded(_understand(gathered), gathered)
 

@@ -17,6 +17,7 @@ from masa_node.means import Means, cannot_listen, contained, hosts_of, listen, m
 from masa_node.peering import Network, Place, networked
 from masa_node.stay import Stay
 from peers.asking import Asking
+from peers.errors import BadRequest
 from peers.metrics import Metrics
 from peers.network.certificates import NotStaked
 from peers.network.contact import NoContact
@@ -34,6 +35,7 @@ from peers.wire import NodeId
 
 log = structlog.get_logger(__name__)
 
+BY_CERTIFICATE = "this node takes part by certificate: take NETWORK_ID out of its settings, and start it anew"
 NO_NETWORK = "this node is in no network; `masa-node invite` begins one, `masa-node join` enters one"
 LEAVE_SECONDS = 2.0
 JOIN_SECONDS = 10.0
@@ -103,7 +105,8 @@ class Joined:
         return Invite(means.secrets[0], self._members(address))
 
     async def join(self, invite: Invite) -> None:
-        """Enter the network of this token, leaving any other one."""
+        """Enter the network of this token, leaving any other one. Raises BadRequest."""
+        self._check_free()
         await self._forget()
         await asyncio.to_thread(self.store.keep_secrets, (invite.secret,))
         await asyncio.to_thread(self.store.keep_contacts, list(invite.members))
@@ -120,7 +123,13 @@ class Joined:
                     await self._wait(1.0)
         return told
 
+    def _check_free(self) -> None:
+        if self.settings.network_id:
+            raise BadRequest("by_certificate", BY_CERTIFICATE)
+
     async def leave(self) -> None:
+        """Raises BadRequest."""
+        self._check_free()
         await self._forget()
         await self.change()
 

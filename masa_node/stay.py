@@ -18,7 +18,7 @@ from peers.network.clock import ASLEEP
 from peers.network.contact import own_proofs
 from peers.network.discovery import Discovery, lan
 from peers.network.hints import Hint, Presence
-from peers.network.outlook import LanView, NetworkView, Notice, core_notices, members_by_status
+from peers.network.outlook import LanView, NetworkView, Notice, core_notices, members_by_status, shut_out
 from peers.network.reach import Reach
 from peers.network.stake import Certificates, SharedSecret
 from peers.network.standing import trouble
@@ -88,6 +88,7 @@ class Stay:
             id=network.stake.networks[0],
             stake="secret" if isinstance(network.stake, SharedSecret) else "certificate",
             addresses=self.addresses,
+            reach=network.whereabouts.reach(membership.clock.local(now)),
             members=members_by_status(membership, now),
             clock_offset=round(membership.clock.measured, 1),
             lan=self._lan_view(),
@@ -112,6 +113,8 @@ class Stay:
             yield Notice("secret_held_back", text)
         if isinstance(self.network.stake, Certificates) and (text := trouble(self.network.stake, self.who.id, now)):
             yield Notice("certificate", text)
+        if refusing := len(self.network.carrier.shut_out_by):
+            yield shut_out(refusing, "secret" if isinstance(self.network.stake, SharedSecret) else "certificate")
         if (closed := self.closed()) is not None:
             yield Notice(closed.code, closed.text)
         whereabouts, local = self.network.whereabouts, self.network.membership.clock.local(now)

@@ -9,10 +9,10 @@ from random import Random
 import structlog
 
 from peers.conversation import LastTurns
-from peers.errors import MasaError
+from peers.errors import Busy, MasaError
 from peers.metrics import Metrics
 from peers.network.choice import Facts, Needs, choose
-from peers.network.reach import Reach
+from peers.network.reach import Reach, shown
 from peers.network.remote import Remote, Ways, can_serve
 from peers.network.table import Member
 from peers.network.trust import Trust
@@ -69,6 +69,7 @@ class Asking:
         self._metrics = metrics
         self._rng = rng
         self._own_build = own_build
+        reach.avoided = self.avoided
         self._trust = Trust()
         self._sends = Sends()
         self._pace = Pace()
@@ -99,6 +100,8 @@ class Asking:
         loop = asyncio.get_running_loop()
         many = self._limits.width is None
         asked = choose(self._facts(call, peers), self._needs(call, many), self._rng)
+        if not asked:
+            raise self._nobody_left(peers, loop.time())
         agreed = self._rules(call, wait=wait)
         until, ways = loop.time() + agreed.longest, self.ways
         runners = {member.node: Remote(member, ways, lambda: until - loop.time(), self._asked) for member, _ in peers}
@@ -113,17 +116,31 @@ class Asking:
             self._learn(call, told, loop.time())
         reply.asked = len(told.asked)
         if told.winner is not None and told.outcome == WON:
-            reply.chunks = self._watched(reply.chunks, told.winner)
+            reply.chunks = self._watched(reply.chunks, told.winner, told)
         return reply
 
-    async def _watched(self, chunks: AsyncIterator[bytes], node: NodeId) -> AsyncIterator[bytes]:
+    def _nobody_left(self, peers: list[tuple[Member, Model]], now: float) -> MasaError:
+        reasons = {shown(member.record): self._trust.why(member.node, now) for member, _ in peers}
+        told = ", ".join(f"{name} ({why}, {left:.0f} s more)" for name, (why, left) in reasons.items() if why)
+        text = f"the peers that have the model are not asked now: {told or 'none that fits is left'}"
+        return Busy(
+            text, code="no_peer", retry_after=max(1, round(min((left for _, left in reasons.values()), default=1)))
+        )
+
+    def avoided(self, node: NodeId) -> str:
+        """Why a member is not asked now, for people."""
+        why, left = self._trust.why(node, asyncio.get_running_loop().time())
+        return f"not asked for {left:.0f} s more: {why}" if why else ""
+
+    async def _watched(self, chunks: AsyncIterator[bytes], node: NodeId, told: RaceLog) -> AsyncIterator[bytes]:
         """A winner is credited with its whole answer: one that breaks off is a failure, however soon it began."""
         loop = asyncio.get_running_loop()
         try:
             async for chunk in chunks:
                 yield chunk
-        except MasaError:
+        except MasaError as error:
             self._trust.failed(node, loop.time())
+            told.asked[node].why = f"broke off: {error.text}"
             raise
         self._trust.answered(node, loop.time())
 
@@ -190,7 +207,7 @@ class Asking:
                 self._trust.busy(one.node, now)
                 self._full[one.node] = now + BUSY_SECONDS
             case "bad_answer":
-                self._trust.lied(one.node, now)
+                self._trust.lied(one.node, now, kin=self._reach.kin)
             case outcome if outcome in SHOWS_NOTHING:
                 self._trust.dropped(one.node)
             case _:

@@ -75,6 +75,10 @@ class Router:
             if reply is not None:
                 reply.asked = max(asked, reply.asked)
                 return reply
+        if peers and not serving and allowed == "off":
+            raise ModelNotFound(
+                "peers serve this model, and PEER_ASK, or the header X-Masa-Ask, keeps calls on this node"
+            )
         raise refusal or self._nobody(call)
 
     async def _take(self, step: Step, call: Call, serving: Sequence[Upstream | BuiltIn], peers: Peers) -> Reply | None:
@@ -142,7 +146,8 @@ class Router:
     def _other_paths(self, call: Call) -> list[str]:
         """Where a chat with this model would be taken: on a dialect's own paths, else on the mission's."""
         chats = [door for door in doors.DOORS if door.operation == "chat" and door is not doors.CLOUDFLARE]
-        taken = [door for door in chats if self._serving(replace(call, door=door))]
+        asked = (replace(call, door=door) for door in chats)
+        taken = [one.door for one in asked if self._serving(one) or self._peers(one)]
         return [door.path for door in taken if door.dialect != "any"] or [door.path for door in taken]
 
     def _nobody(self, call: Call) -> MasaError:

@@ -45,7 +45,8 @@ DEFAULTS = {"busy"}
 
 NOT_CLIENT_API = {
     *("handlers/between.py", "handlers/calls.py", "handlers/forwarded.py"),
-    *("masa_node/commands", "masa_node/control.py", "masa_node/pausing.py", "masa_node/rotating.py"),
+    *("masa_node/commands", "masa_node/control.py", "masa_node/joined.py", "masa_node/pausing.py"),
+    "masa_node/rotating.py",
     *("peers/guests.py", "peers/network", "peers/race.py", "peers/runner.py"),
 }
 """What other nodes and the commands of this machine are told: docs/protocol.md has the codes of the peer API."""

@@ -10,7 +10,7 @@ import pytest
 
 from peers.network.certificates import NetworkId
 from peers.network.figures import NetworkFigures
-from peers.network.outlook import LanView, NetworkView, core_notices, members_by_status
+from peers.network.outlook import LanView, NetworkView, core_notices, members_by_status, shut_out
 from peers.network.traffic import MOST_TURNED_AWAY, Traffic
 from tests.members import A, B, core, sealed
 from tests.simnet import START, an_id
@@ -70,9 +70,9 @@ def test_without_a_network_there_are_no_figures() -> None:
 
 def test_figures_have_their_labels() -> None:
     view = NetworkView(
-        id=NetworkId(B), stake="secret", addresses=(), members={"alive": 3}, clock_offset=-2.5, lan=LanView(""),
-        bootnodes={}, refused={"stale": 4}, requests_refused={"replayed": 5}, turned_away={}, bytes_in=6, bytes_out=7,
-        notices=(),
+        id=NetworkId(B), stake="secret", addresses=(), reach="unknown", members={"alive": 3}, clock_offset=-2.5,
+        lan=LanView(""), bootnodes={}, refused={"stale": 4}, requests_refused={"replayed": 5}, turned_away={},
+        bytes_in=6, bytes_out=7, notices=(),
     )  # fmt: skip
     samples = {
         (sample.name, *sample.labels.values()): sample.value
@@ -99,6 +99,7 @@ async def test_the_doctor_tells_of_a_running_nodes_network(start: Start) -> None
     network = await told(nodes[0].url)
     assert one(found, "network").what == f"in {network['id'][:8]} by secret: 1 alive"
     assert one(found, "clock offset").status == "ok"
+    assert one(found, "reachability").status == "ok"
     assert one(found, "mdns").what == "MDNS is off: nodes of this LAN are not looked for"
     _, found = await examined(alone.folder, PORT=str(alone.port), **PEERS)
     assert one(found, "network").remedy
@@ -127,3 +128,8 @@ async def test_without_a_node_the_doctor_calls_the_bootnodes_itself(start: Start
     await there.process.wait()
     _, found = await examined(away.folder, **PEERS)
     assert one(found, "bootnode").what.endswith("it cannot be reached")
+
+
+def test_who_is_shut_out_is_told_the_remedy() -> None:
+    assert "ask for a new token" in shut_out(2, "secret").text
+    assert "ask the authority" in shut_out(1, "certificate").text

@@ -216,3 +216,13 @@ def test_what_is_known_is_kept_for_a_week() -> None:
     assert trust._peers
     trust.forget_old(KEPT)
     assert not trust._peers
+
+
+def test_a_member_of_ones_own_network_is_left_out_for_a_minute_at_most() -> None:
+    trust = Trust()
+    for number in range(20):
+        trust.lied(B, now=100.0 * number, kin=True)
+        why, left = trust.why(B, 100.0 * number)
+        assert why == "what it answered was no answer"
+        assert 0 < left <= 60
+    assert trust.why(B, 2000.0) == ("", 0.0)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from config.settings import Settings
 from masa_node.commands.membership import ask_node, hint, with_settings
+from masa_node.joined import BY_CERTIFICATE
 from peers.network.identity import load_identity, locked
 from peers.network.store import Store
 from peers.network.tokens import BadToken, parse_invite
@@ -22,6 +23,9 @@ def _join(settings: Settings, given: str | None) -> int:
         invite = parse_invite(token)
     except BadToken as error:
         hint(f"masa-node: {error}")
+        return 2
+    if settings.network_id:
+        hint(f"masa-node: {BY_CERTIFICATE}")
         return 2
     told = ask_node(settings.masa_dir, "/join", {"token": token})
     if told is None:
@@ -39,7 +43,7 @@ def _join(settings: Settings, given: str | None) -> int:
         hint("Joined. `masa-node peers` shows who is there.")
         return 0
     hint(told["why"] or "Nobody answered yet: this node keeps trying. Can this machine reach the addresses above?")
-    return 1 if told["answered"] else 0
+    return 1 if told["answered"] or told["why"] else 0
 
 
 def _token(given: str | None) -> str:

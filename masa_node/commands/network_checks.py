@@ -20,6 +20,12 @@ from peers.network.store import Store
 from peers.network.tokens import BadToken
 
 OPEN_IT = "start the node that listens there, and open its PEER_PORT to this machine"
+MENDED = {
+    "clock": "set this machine's clock, or that one's",
+    "member": "this node was left out, or the secret was changed: join anew, or ask the authority",
+    "no node of a network": "correct the address in BOOTNODES; is it another program's, or a node of another network?",
+}
+"""What to do, by a word of why nobody was met."""
 NOT_MET = {
     "refused": OPEN_IT,
     "silent": OPEN_IT,
@@ -52,9 +58,10 @@ def _as_it_says(settings: Settings) -> Iterator[Finding]:
         yield _no_network(str(told.get("why") or NO_NETWORK))
         return
     yield from _members(told, peers)
+    yield from _reach(told)
     yield from _lan(told)
     for place, why in told.get("bootnodes", {}).items():
-        yield _bootnode(place, why, OPEN_IT)
+        yield _bootnode(place, why, next((remedy for word, remedy in MENDED.items() if word in why), OPEN_IT))
     yield from _notices(told)
 
 
@@ -71,6 +78,15 @@ def _members(told: dict[str, Any], peers: list[dict[str, Any]]) -> Iterator[Find
     for node, why in told.get("turned_away", {}).items():
         remedy = "if it belongs here, give it a token or a certificate of this network"
         yield Finding("peer", "warn", f"{node[:8]} knocked and was refused: {why}", remedy)
+
+
+def _reach(told: dict[str, Any]) -> Iterator[Finding]:
+    """That it is out of reach is a notice, with its remedy."""
+    where = ", ".join(told.get("addresses", ())) or "no address"
+    if told.get("reach") == "reachable":
+        yield Finding("reachability", "ok", f"peers reach this node; it offers {where}")
+    elif told.get("reach") == "unknown":
+        yield Finding("reachability", "ok", f"no peer has tried yet whether it reaches this node at {where}")
 
 
 def _lan(told: dict[str, Any]) -> Iterator[Finding]:
@@ -152,4 +168,4 @@ def _bootnode(place: str, why: str, remedy: str) -> Finding:
 
 def _no_network(why: str) -> Finding:
     what, _, remedy = why.partition("; ")
-    return Finding("network", "ok", what, remedy or None)
+    return Finding("network", "ok" if why == NO_NETWORK else "fail", what, remedy or None)

@@ -11,6 +11,7 @@ from masa_node.commands.node_api import NodeApi, read_object, with_node
 from masa_node.commands.screen import cell, console, print_json
 
 PATH = "/api/v1/node"
+NO_UPSTREAM = "no upstream of its own: peers answer, where there are any; `masa-node doctor` says what to do"
 COLOURS = {"up": "green", "down": "red", "refused": "red", "unknown": "yellow"}
 
 
@@ -30,7 +31,7 @@ def _status(node: NodeApi, as_json: bool) -> None:
         screen.print(Text("! ", style="yellow") + cell(notice.get("text")))
     screen.print()
     upstreams = told.get("upstreams") or []
-    screen.print(_upstreams(upstreams) if upstreams else Text("no upstream: `masa-node doctor` says what to do"))
+    screen.print(_upstreams(upstreams) if upstreams else Text(NO_UPSTREAM))
 
 
 def _node(url: str, told: dict[str, Any]) -> Table:

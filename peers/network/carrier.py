@@ -26,6 +26,7 @@ LEAVING_SECONDS = 1.0
 MOST_AT_ONCE = 32
 """Exchanges under way; a round that finds no place for one counts it as missed."""
 JSON = "application/json"
+SHUT_OUT = ("not_staked", "wrong_network")
 
 _Dialled = Annotated[tuple[Annotated[str, msgspec.Meta(max_length=261)], ...], msgspec.Meta(max_length=MOST_DIALLED)]
 
@@ -78,6 +79,8 @@ class Carrier:
         self._bootnodes = {bootnode.address for bootnode in membership.bootnodes}
         self.latencies: dict[NodeId, float] = {}
         """Seconds that the last exchange with each took."""
+        self.shut_out_by: set[NodeId] = set()
+        """Members that do not take us for one, since somebody last did."""
         self.called: dict[str, str] = {}
         """What came of the last call to each bootnode's address: empty, or why nobody is met there."""
 
@@ -209,11 +212,14 @@ class Carrier:
             body = msgspec.json.encode(Identify(self.membership.sealed_for(node), dial=dial))
             answer = await self._post(node, address, "/peer/v1/identify", body, waits)
             if answer.status == 200:
+                self.shut_out_by.clear()
                 self._heard_of_us(node, answer.body, dial)
                 return
             if answer.refused not in ("stale", "early") or again:
                 break
             self._hear_clock(node, answer)
+        if answer.refused in SHUT_OUT:
+            self.shut_out_by.add(node)
         raise NoContact(answer.refused or str(answer.status), "it does not take us for a member")
 
     def _heard_of_us(self, node: NodeId, body: bytes, dial: tuple[str, ...]) -> None:

@@ -46,6 +46,8 @@ class NetworkView:
     """`secret` or `certificate`."""
     addresses: tuple[str, ...]
     """Where peers should dial it."""
+    reach: str
+    """`reachable`, `unreachable` or `unknown`: whether any of them does."""
     members: Mapping[str, int]
     """How many, by status; `candidate`: whose stake is not proven here."""
     clock_offset: float
@@ -68,6 +70,15 @@ class NetworkView:
 def members_by_status(membership: Membership, now: float) -> dict[str, int]:
     counts = Counter(membership.roster.status(member, now).value for member in membership.roster.members())
     return {status.value: counts[status.value] for status in Status} | {"candidate": len(membership.intake.candidates)}
+
+
+def shut_out(by: int, stake: str) -> Notice:
+    """`by`: how many members refuse this node, and none takes it."""
+    if stake == "secret":
+        remedy = "the secret was changed, or this node was left out; ask for a new token, and `masa-node join` with it"
+    else:
+        remedy = "its certificate was revoked, or has ended; ask the authority, and see `masa-node stake show`"
+    return Notice("shut_out", f"{by} of the members refuse this node, and none takes it: {remedy}")
 
 
 def core_notices(membership: Membership, now: float) -> Iterator[Notice]:

@@ -1,7 +1,7 @@
 """Reach: what callers are told of the network, its members and the models they serve. Pure."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from peers.network.catalogue import Catalogue
@@ -63,6 +63,8 @@ class Reach:
     """How this node stands in its network."""
     why: str = ""
     """Why it is in none, in words, with the remedy."""
+    avoided: Callable[[NodeId], str] = lambda node: ""
+    """Why a member that is alive is not asked for answers now."""
 
     def lists(self) -> list[tuple[NodeId, str, tuple[Model, ...]]]:
         """The models of each member that can be asked now: (its id, its name for people, them)."""
@@ -70,9 +72,14 @@ class Reach:
         told = ((member, self.catalogue.models(member.node)) for member in members)
         return [(member.node, shown(member.record), models) for member, models in told if models]
 
+    @property
+    def kin(self) -> bool:
+        """The members are of one owner."""
+        return self.membership is not None and not self.membership.roster.strangers
+
     def usual_ask(self) -> Ask:
         """When calls may leave this node, unless its operator says: members of one owner help each other out."""
-        return "missing" if self.membership is None or self.membership.roster.strangers else "busy"
+        return "busy" if self.kin else "missing"
 
     def routable(self) -> list[Member]:
         """Who can be asked now."""
@@ -88,7 +95,10 @@ class Reach:
         return found
 
     def members(self) -> list[MemberView]:
-        return member_views(self.membership, self.clock(), self.latencies) if self.membership else []
+        if self.membership is None:
+            return []
+        views = member_views(self.membership, self.clock(), self.latencies)
+        return [view if view.why else replace(view, why=self.avoided(view.id)) for view in views]
 
 
 def member_views(membership: Membership, now: float, latencies: Mapping[NodeId, float]) -> list[MemberView]:

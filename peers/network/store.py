@@ -13,7 +13,7 @@ from peers.network.certificates import NetworkId
 from peers.network.dialing import Address, BadAddress
 from peers.network.disk import write_whole
 from peers.network.rotation import Rotation, read_rotation
-from peers.network.tokens import Secret, parse_secrets
+from peers.network.tokens import BadToken, Secret, parse_secrets
 from peers.wire import NodeId
 
 MOST_CONTACTS = 16
@@ -116,6 +116,11 @@ class Store:
 
     def _secrets(self) -> tuple[Secret, ...]:
         text = self._read("secret")
+        path = self._folder / "secret"
+        if text and path.stat().st_mode & 0o077:
+            raise BadToken(
+                f"{path} can be read by others; run: chmod 600 {path}, and `masa-node rotate`: they may have it"
+            )
         return parse_secrets(text) if text else ()
 
     def _read(self, name: str) -> str:

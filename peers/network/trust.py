@@ -19,6 +19,7 @@ PROBE = 330.0
 DECAY = 0.9
 """Of the count of invalid answers, in a minute."""
 SHORTEST_QUARANTINE, LONGEST_QUARANTINE = 30.0, 3600.0
+KIN_QUARANTINE = 60.0
 DAY = 24 * 3600.0
 MOST_A_DAY = 3
 """Quarantines; the last of them lasts a day."""
@@ -61,6 +62,17 @@ class Trust:
         out = {node for node, peer in known.items() if peer is not None and peer.out(now)} - quarantined
         return quarantined | out if 2 * len(out) <= len(known) - len(quarantined) else quarantined
 
+    def why(self, node: NodeId, now: float) -> tuple[str, float]:
+        """Why it is not asked now, in words, and for how many seconds more; empty and 0: it is."""
+        peer = self._peers.get(node)
+        if peer is None:
+            return "", 0.0
+        if now < peer.quarantined_until:
+            return "what it answered was no answer", peer.quarantined_until - now
+        if peer.out(now):
+            return "its last answers failed", max(1.0, (peer.open_until or now) - now)
+        return "", 0.0
+
     def asked(self, node: NodeId, now: float) -> None:
         """A request goes out. On a half-open circuit it is the probe."""
         peer = self._peers.get(node)
@@ -87,13 +99,18 @@ class Trust:
     def busy(self, node: NodeId, now: float) -> None:
         self._count(node, BUSY, now)
 
-    def lied(self, node: NodeId, now: float) -> None:
-        """Its answer was none: into quarantine, for longer with the square of how often it did that of late."""
+    def lied(self, node: NodeId, now: float, *, kin: bool = False) -> None:
+        """Its answer was none: into quarantine, for longer with the square of how often it did that of late.
+
+        `kin`: a member of one owner's network, whose server is at fault and soon mended: a minute at most.
+        """
         peer = self._peer(node, now)
         peer.invalid = peer.invalid * DECAY ** (max(0.0, now - peer.counted) / 60) + 1
         peer.counted = now
         seconds = min(SHORTEST_QUARANTINE * 2 ** min(peer.invalid**2 - 1, 7), LONGEST_QUARANTINE)
-        if now >= peer.quarantined_until:
+        if kin:
+            seconds = min(seconds, KIN_QUARANTINE)
+        elif now >= peer.quarantined_until:
             peer.quarantines = [*(at for at in peer.quarantines if at > now - DAY), now]
             seconds = DAY if len(peer.quarantines) >= MOST_A_DAY else seconds
         peer.quarantined_until = max(peer.quarantined_until, now + seconds)
