@@ -157,6 +157,7 @@ class Asking:
                 first_unit=self._pace.of(member.node, call.model),
                 digest=model.digest,
                 context=model.context,
+                failures=self._trust.failures(member.node),
                 left_out=member.node in out,
             )
             for member, model in peers

@@ -226,3 +226,12 @@ def test_a_member_of_ones_own_network_is_left_out_for_a_minute_at_most() -> None
         assert why == "what it answered was no answer"
         assert 0 < left <= 60
     assert trust.why(B, 2000.0) == ("", 0.0)
+
+
+def test_failures_are_counted_until_it_answers() -> None:
+    trust = Trust()
+    trust.failed(A, 0)
+    trust.failed(A, 1)
+    assert (trust.failures(A), trust.failures(B)) == (2, 0)
+    trust.answered(A, 2)
+    assert trust.failures(A) == 0

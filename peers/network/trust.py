@@ -62,6 +62,11 @@ class Trust:
         out = {node for node, peer in known.items() if peer is not None and peer.out(now)} - quarantined
         return quarantined | out if 2 * len(out) <= len(known) - len(quarantined) else quarantined
 
+    def failures(self, node: NodeId) -> int:
+        """Since its last answer."""
+        peer = self._peers.get(node)
+        return int(peer.failures) if peer else 0
+
     def why(self, node: NodeId, now: float) -> tuple[str, float]:
         """Why it is not asked now, in words, and for how many seconds more; empty and 0: it is."""
         peer = self._peers.get(node)
