@@ -190,3 +190,11 @@ def test_a_deny_list_spreads_and_the_newest_counts() -> None:
     second.answered(A, first.receive(send.body or b"", B, START + 1), START + 1)
     assert status(second, C, START + 1) is Status.DEAD
     assert second.exchange.deny_list == "list0001 C"
+
+
+def test_a_rival_that_started_in_the_same_second_is_told_apart_from_a_former_life() -> None:
+    """Times in records are whole seconds."""
+    ours = core(A, now=START + 0.2)
+    ours.introduced(sealed(A, boot="f" * 16, epoch=ours.epoch + 1, now=START + 1), START + 1.3)
+    assert ours.announcer.duplicated(ours.clock.local(START + 1.3))
+    assert ours.announcer.record.issued == START + 2

@@ -93,7 +93,7 @@ async def test_a_copied_key_is_told_on_both_machines(world: Machines) -> None:
     twin = await world.start(folder=folder)
     assert twin.id == nodes[1].id
     await twin.join(await nodes[0].invite())
-    await asyncio.gather(*(one.running.event("key_duplicated", 5 * ROUND) for one in (twin, nodes[1])))
+    await asyncio.gather(*(one.running.event("key_duplicated", 10 * ROUND) for one in (twin, nodes[1])))
     for one in (twin, nodes[1]):
         notices = (await one.get("/api/v1/node"))["network"]["notices"]
         assert "key_duplicated" in {notice["code"] for notice in notices}

