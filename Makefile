@@ -22,7 +22,7 @@ run: $(VENV)/.run ## start the node (the first time: make .venv and install what
 demo: $(VENV)/.run ## a whole network on this machine answers a question; needs nothing, leaves nothing
 	@exec $(BIN)/masa-node demo
 
-test: $(VENV)/.dev ## the quick suites: loopback only, no service, under two minutes
+test: $(VENV)/.dev ## the quick suites: loopback only, no service, about two minutes
 	$(PYTEST) -m "not slow and not reliability and not engine"
 
 check: $(VENV)/.dev ## lint, format, types and every suite; the engine suite where MASA_TEST_ENGINE names its folder
