@@ -5,9 +5,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 COMPILE = uv pip compile --quiet --universal -p 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate $(if $(UPGRADE),--upgrade)
 
-# Most tests wait most of the time: more of them at once than a small machine has CPUs. A file's tests stay together.
+# Most tests wait most of the time. A file's tests stay together.
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
-WORKERS ?= 4
+WORKERS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help run demo test check reliability lock clean

@@ -154,7 +154,7 @@ def resident() -> int:
         return int(statm.readline().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
-@pytest.mark.parametrize("seconds", [1.5, pytest.param(tls_accept.HANDSHAKE_SECONDS, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seconds", [3.0, pytest.param(tls_accept.HANDSHAKE_SECONDS, marks=pytest.mark.slow)])
 async def test_stalled_handshakes_count_and_are_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float
 ) -> None:
@@ -169,9 +169,9 @@ async def test_stalled_handshakes_count_and_are_gone(
             begun = time.monotonic()
             await until(lambda: server.open == 200)
             assert await friend.network.carrier.meet(it.address) == it.id
-            async with asyncio.timeout(seconds + 2):
+            async with asyncio.timeout(seconds + 6):
                 await asyncio.gather(*(ended(reader) for reader, _ in stalled))
-            assert time.monotonic() - begun < seconds + 1
+            assert time.monotonic() - begun < seconds + 5
         await until(lambda: server.open <= 2)
 
 
