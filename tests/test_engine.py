@@ -117,7 +117,7 @@ async def test_it_comes_token_by_token(node: Running, path: str) -> None:
             pieces.append(piece)
     assert len(pieces) > 2
     assert b"The" in b"".join(pieces[:3])
-    assert b"most" not in b"".join(pieces[:3])
+    assert b"most" not in pieces[0]
 
 
 @pytest.mark.parametrize(
