@@ -26,26 +26,40 @@ class TlsAccept:
         self._server = server
         self._context = context
         self._group = group
+        self._loop = asyncio.get_running_loop()
+        self._listeners: list[socket.socket] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, listener: socket.socket) -> None:
         listener.listen(BACKLOG)
         listener.setblocking(False)
-        self._keep(self._group.create_task(self._accept(listener), name="accept"))
+        self._listeners.append(listener)
+        self._loop.add_reader(listener, self._accept, listener)
 
     def stop(self) -> None:
+        for listener in self._listeners:
+            self._loop.remove_reader(listener)
+            listener.close()
+        self._listeners.clear()
         for task in self._tasks:
             task.cancel()
 
-    async def _accept(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                accepted, peer = await loop.sock_accept(listener)
-            except OSError:
-                await asyncio.sleep(PAUSE_SECONDS)
-                continue
-            self._admit(accepted, str(peer[0]))
+    def _accept(self, listener: socket.socket) -> None:
+        """By a reader and not by `sock_accept`, which loses a connection when it is cancelled as one comes."""
+        try:
+            accepted, peer = listener.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return
+        except OSError:
+            self._loop.remove_reader(listener)
+            self._loop.call_later(PAUSE_SECONDS, self._go_on, listener)
+            return
+        accepted.setblocking(False)
+        self._admit(accepted, str(peer[0]))
+
+    def _go_on(self, listener: socket.socket) -> None:
+        if listener in self._listeners:
+            self._loop.add_reader(listener, self._accept, listener)
 
     def _admit(self, accepted: socket.socket, address: str) -> None:
         if self._server.admit(address):
@@ -83,15 +97,11 @@ async def accepting_tls(
     server: NodeServer, sockets: Sequence[socket.socket], context: ssl.SSLContext
 ) -> AsyncIterator[None]:
     """Accept peers on these bound sockets until the block is left; then they are closed, and handshakes dropped."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            accepting = TlsAccept(server, context, group)
-            for listener in sockets:
-                accepting.start(listener)
-            try:
-                yield
-            finally:
-                accepting.stop()
-    finally:
+    async with asyncio.TaskGroup() as group:
+        accepting = TlsAccept(server, context, group)
         for listener in sockets:
-            listener.close()
+            accepting.start(listener)
+        try:
+            yield
+        finally:
+            accepting.stop()

@@ -87,7 +87,6 @@ SPAWNERS = {"TaskGroup", "create_task", "ensure_future", "gather", "run_coroutin
 
 MAY_SLEEP = {
     "masa_node/commands/races.py",  # it polls its node, which tells nobody
-    "masa_node/tls_accept.py",  # no descriptor is free to accept with: there is nothing else to wait for
     "masa_node/loops.py",
 }
 

@@ -182,8 +182,8 @@ async def test_beyond_the_caps_a_connection_is_reset_before_its_handshake(tmp_pa
             for _ in range(5):
                 await stack.enter_async_context(dialled(it.address, tls=False))
             await until(lambda: server.open == 5)
-            async with dialled(it.address, tls=False) as (reader, _):
-                with pytest.raises(ConnectionResetError):
+            with pytest.raises(ConnectionResetError):  # while it connects, or afterwards
+                async with dialled(it.address, tls=False) as (reader, _):
                     await asyncio.wait_for(reader.read(1), 2)
         await until(lambda: server.open == 0)
         assert status_of(await answer_to(it.address, PING)) == 200
