@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.processes import environment
+from tests.waiting import until
 
 MASA_NODE = (sys.executable, "-m", "masa_node.cli")
 PATIENCE = 20.0
@@ -74,9 +75,11 @@ class Terminal:
     async def interrupt(self) -> None:
         """Ctrl-C, once the process waits: a signal that comes just before a wait begins is heard only after it."""
         stat = Path(f"/proc/{self.process.pid}/stat")
-        async with asyncio.timeout(PATIENCE):
-            while (await asyncio.to_thread(stat.read_text)).rpartition(") ")[2][0] != "S":  # noqa: ASYNC110 - nobody tells
-                await asyncio.sleep(0.01)
+
+        async def waits() -> bool:
+            return (await asyncio.to_thread(stat.read_text)).rpartition(") ")[2][0] == "S"
+
+        await until(waits)
         self.type("\x03")
 
 

@@ -10,8 +10,9 @@ from typing import Any
 from tests.calls import get
 from tests.fleet import QUIET, fleet
 from tests.histories import History, Question, Voice
-from tests.networks import Machine, Machines, machines, until, views
+from tests.networks import Machine, Machines, machines, views
 from tests.nodes import Running
+from tests.waiting import until
 
 Settings = Mapping[str, str]
 NAMES = ("ada", "bob", "cyd", "dan", "eve", "fay", "gus", "hal", "ida", "jon", "kim", "lea", "max", "nan")

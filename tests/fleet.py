@@ -1,12 +1,13 @@
 """Fleets: whole nodes in the test's own process, each with its listeners and folder, in one network by a secret."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from peers.network.tokens import Secret
 from tests.nodes import Running, running
+from tests.waiting import until
 
 SECRET = Secret(bytes(range(32)))
 QUIET = {"PEER_HOST": "127.0.0.1", "PEER_PORT": "0", "MDNS": "false", "NETWORK_SECRET": SECRET.text}
@@ -44,10 +45,3 @@ def all_know_all(nodes: Iterable[Running]) -> bool:
             if node != one.node.who.id and (alive.get(node) != count or told.get(node, 0) != count):
                 return False
     return True
-
-
-async def until(fact: Callable[[], bool], within: float = PATIENCE) -> None:
-    """Wait for what other tasks of this process bring about."""
-    async with asyncio.timeout(within):
-        while not fact():  # noqa: ASYNC110 - nobody tells of it
-            await asyncio.sleep(0.02)

@@ -14,6 +14,7 @@ import aiohttp
 
 from tests.fakes import DIE, HANG, RESET, ModelServer, Script, Seen
 from tests.scripts import SSE, Speaks, busy, usual
+from tests.waiting import until
 
 ORPHANED = 1.0
 """Seconds after its caller is gone in which all work for a question must have ended."""
@@ -182,8 +183,8 @@ class History:
         """Wait for the end of all work, as long as it may take."""
         last = max((question.ended for question in self.questions), default=0.0) + ORPHANED
         works = [work for voice in self.voices.values() for work in voice.work]
-        while asyncio.get_running_loop().time() < last and any(work.ended is None for work in works):  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
+        loop = asyncio.get_running_loop()
+        await until(lambda: loop.time() >= last or all(work.ended is not None for work in works))
 
     def _check_answer(self, question: Question, work: list[tuple[str, Work]]) -> None:
         match question.outcome:

@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +13,7 @@ import aiohttp
 
 from tests.commands import command
 from tests.processes import COMMAND, RunningNode, running_node
+from tests.waiting import until
 
 ROUND = 1.2
 """Seconds: the longest pause between two rounds of gossip."""
@@ -127,17 +128,6 @@ class Machines:
 async def machines(folder: Path) -> AsyncIterator[Machines]:
     async with AsyncExitStack() as stack:
         yield Machines(folder, stack)
-
-
-async def until(fact: Callable[[], Awaitable[bool]], within: float, told: Callable[[], Awaitable[object]]) -> float:
-    """Wait for what another process will say; the seconds it took. AssertionError, with what is `told` then."""
-    loop = asyncio.get_running_loop()
-    start = loop.time()
-    while not await fact():
-        if loop.time() - start > within:
-            raise AssertionError(f"not so after {within:.0f} s: {await told()}")
-        await asyncio.sleep(0.05)
-    return loop.time() - start
 
 
 async def all_see_all(nodes: Iterable[Machine], within: float) -> float:

@@ -20,6 +20,7 @@ from peers.network.terms import Bootnode
 from peers.network.tls import NodeTls
 from peers.network.tokens import Secret
 from peers.wire import Model, NodeId
+from tests import waiting
 
 SECRET = Secret(bytes(range(32)))
 
@@ -77,9 +78,7 @@ async def rounds(peers: list[Peer], until: Callable[[], bool], most: int = 60) -
         if until():
             return number
         await asyncio.gather(*(one.network.carrier.round() for one in peers))
-        async with asyncio.timeout(10):
-            while any(one.network.carrier.busy for one in peers):  # noqa: ASYNC110 - a carrier has no event for it
-                await asyncio.sleep(0.005)
+        await waiting.until(lambda: not any(one.network.carrier.busy for one in peers))
     raise AssertionError(f"not so after {most} rounds: {[len(one.sees()) for one in peers]}")
 
 

@@ -15,6 +15,7 @@ from tests.fleet import fleet
 from tests.nodes import Running
 from tests.scripts import HANG, NDJSON, Script
 from tests.visiting import SOON, Visitor, chat, in_work, visiting
+from tests.waiting import until
 
 NEVER = Script(before_head=[HANG])
 LONG = "why? " * SHORT
@@ -68,11 +69,10 @@ async def test_a_model_that_is_not_in_memory_loads(
     assert 1 <= asked_since <= 3
     model_server.speaks.loaded = model_server.speaks.models
 
-    async def changed() -> None:
-        while (await visitor.calls(ask=[visit.request_id]))[visit.request_id]["what"] == "loading":  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
+    async def changed() -> bool:
+        return (await visitor.calls(ask=[visit.request_id]))[visit.request_id]["what"] != "loading"
 
-    await asyncio.wait_for(changed(), 5)
+    await until(changed, 5)
     assert (await visitor.calls(ask=[visit.request_id]))[visit.request_id]["what"] == "silent"
 
 

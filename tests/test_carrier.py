@@ -1,6 +1,5 @@
 """The carrier: what it makes of answers, failures and its own slowness; the other nodes are scripted."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from email.utils import formatdate
@@ -18,6 +17,7 @@ from peers.network.traffic import Traffic
 from peers.network.whereabouts import Whereabouts
 from tests.members import A, B, core, sealed
 from tests.simnet import START
+from tests.waiting import until
 
 BOOTNODE = "20.0.0.9:4001"
 
@@ -55,9 +55,7 @@ async def carried(others: Others, **changes: Any) -> AsyncIterator[Carrier]:
 
 async def one_round(carrier: Carrier) -> None:
     await carrier.round()
-    async with asyncio.timeout(5):
-        while carrier.busy:  # noqa: ASYNC110 - a carrier has no event for it
-            await asyncio.sleep(0)
+    await until(lambda: not carrier.busy, 5)
 
 
 async def test_what_an_exchange_took_is_kept_for_as_long_as_its_node_is() -> None:

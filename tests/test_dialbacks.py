@@ -10,6 +10,7 @@ from peers.network.dialbacks import DialBacks
 from peers.network.dialing import Address, DialPolicy
 from peers.wire import NodeId
 from tests.members import A, B, C
+from tests.waiting import until
 
 HERE, ELSEWHERE = "8.8.8.8:4001", "8.8.4.4:4001"
 
@@ -60,9 +61,7 @@ async def test_four_at_once_whoever_asks() -> None:
     net = Net()
     net.open.clear()
     first = asyncio.ensure_future(net.dial_backs.tried(A, (HERE, ELSEWHERE, "8.8.8.8:4002")))
-    async with asyncio.timeout(5):
-        while len(net.pinged) < 3:  # noqa: ASYNC110 - nothing tells it
-            await asyncio.sleep(0)
+    await until(lambda: len(net.pinged) == 3, 5)
     assert await net.dial_backs.tried(B, (HERE, ELSEWHERE)) is None
     net.open.set()
     assert await first == (HERE,)

@@ -17,6 +17,7 @@ from peers.network.dialing import OWN_LAN, Address, DialPolicy, IPAddress
 from peers.network.discovery import ASK_SECONDS, ASLEEP, LOOK_SECONDS, NO_INTERFACE, NO_NETWORK, RETRY_SECONDS, lan
 from peers.network.hints import ELSEWHERE, Hint, Presence
 from peers.network.identity import id_text
+from tests.waiting import until
 
 HERE, BESIDE = ipaddress.ip_address("127.0.0.1"), ipaddress.ip_address("127.0.0.2")
 NOT_OURS = ipaddress.ip_address("10.255.255.254")
@@ -66,12 +67,6 @@ class Node:
 
     def hint(self, *hosts: IPAddress) -> Hint:
         return Hint(self.presence.me, tuple(Address(str(host), self.presence.port or 0) for host in hosts))
-
-
-async def until(fact: Callable[[], object]) -> None:
-    async with asyncio.timeout(WITHIN):
-        while not fact():  # noqa: ASYNC110 - zeroconf has no event for it
-            await asyncio.sleep(0.01)
 
 
 @pytest.fixture

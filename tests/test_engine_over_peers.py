@@ -15,9 +15,10 @@ from aiohttp import web
 from masa_node.listening import listening_sockets, url_of
 from tests.calls import Answered
 from tests.engine import SENTENCE, ollama_engine, openai_engine
-from tests.fleet import fleet, until
+from tests.fleet import fleet
 from tests.nodes import Running
 from tests.test_engine import OLLAMA, OPENAI, ask, kept_running, text, units
+from tests.waiting import until
 
 pytestmark = pytest.mark.engine
 

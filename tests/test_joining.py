@@ -15,6 +15,7 @@ import pytest
 
 from tests.fakes import ModelServer
 from tests.processes import RunningNode, running_node
+from tests.waiting import until
 
 PEERS = {"PEER_HOST": "127.0.0.1", "PEER_PORT": "0", "MDNS": "false"}
 Start = Callable[..., Any]
@@ -62,14 +63,14 @@ def id_of(node: RunningNode) -> str:
 
 async def until_all_see_all(nodes: list[RunningNode], within: float = 20) -> None:
     everyone = {id_of(node) for node in nodes}
-    try:
-        async with asyncio.timeout(within):
-            for node in nodes:
-                while await seen(node) != everyone - {id_of(node)}:  # noqa: ASYNC110 - another process's news
-                    await asyncio.sleep(0.1)
-    except TimeoutError:
-        views = {id_of(node)[:6]: sorted(one[:6] for one in await seen(node)) for node in nodes}
-        raise AssertionError(f"after {within} s: {json.dumps(views)}") from None
+
+    async def whole() -> bool:
+        return all([await seen(node) == everyone - {id_of(node)} for node in nodes])
+
+    async def views() -> str:
+        return json.dumps({id_of(node)[:6]: sorted(one[:6] for one in await seen(node)) for node in nodes})
+
+    await until(whole, within, views)
 
 
 async def invited(node: RunningNode) -> str:
@@ -124,9 +125,11 @@ async def test_who_leaves_or_stops_is_gone_at_once(start: Start) -> None:
     await until_all_see_all([first, second], within=5)
     second.signal(signal.SIGTERM)
     assert await second.wait() == 0
-    async with asyncio.timeout(5):
-        while await seen(first):  # noqa: ASYNC110 - another process's news
-            await asyncio.sleep(0.05)
+
+    async def alone() -> bool:
+        return not await seen(first)
+
+    await until(alone, 5)
 
 
 @pytest.mark.slow

@@ -15,8 +15,9 @@ import pytest
 from peers.network.identity import load_identity, node_id
 from peers.network.records import read
 from peers.network.store import Store
-from tests.networks import PEERS, ROUND, Machine, machines, until, views
+from tests.networks import PEERS, ROUND, Machine, machines, views
 from tests.processes import running_node
+from tests.waiting import until
 
 CHAT = {"model": "eliza", "messages": [{"role": "user", "content": "I am killed all the time."}]}
 CALLERS = 4

@@ -8,6 +8,7 @@ import pytest
 from tests.fakes import ModelServer, Script
 from tests.processes import running_node
 from tests.raw import Wire, post
+from tests.waiting import settled, until
 
 CHAT = b'{"model":"llama3","messages":[]}'
 MIB = 1 << 20
@@ -35,11 +36,9 @@ async def test_a_slow_reader_costs_the_node_no_memory(tmp_path):
         async with Wire(node.port, receive_buffer=4096) as wire:
             await wire.send(post(node.port, "/api/chat", CHAT))
             await wire.read_head()
-            seen, written = server.inferences[-1], -1
-            while seen.written != written:
-                written = seen.written
-                await answered()
-                await asyncio.sleep(0.1)
+            seen = server.inferences[-1]
+            await settled(lambda: seen.written)
+            await answered()
             assert seen.written < 32 * MIB  # the kernel buffers some on both sides of the node
             assert node.rss() - before < 8 * MIB
             await wire.read_to_end()
@@ -62,6 +61,4 @@ async def test_nothing_is_left_of_callers_who_came_and_went(tmp_path):
         before = node.open_files()
         for _ in range(10):
             await asyncio.gather(*(come_and_go() for _ in range(30)))
-        async with asyncio.timeout(5):
-            while node.open_files() > before + 2:  # noqa: ASYNC110 - the system tells no such event
-                await asyncio.sleep(0.02)
+        await until(lambda: node.open_files() <= before + 2, 5)

@@ -9,7 +9,8 @@ import pytest
 from peers.network.tokens import Secret
 from tests.fakes import ModelServer
 from tests.namespaces import Host, Lans, two_lans
-from tests.networks import ALTERED, ROUND, Machine, Machines, all_see_all, machines, until, views
+from tests.networks import ALTERED, ROUND, Machine, Machines, all_see_all, machines, views
+from tests.waiting import holds, until
 
 pytestmark = pytest.mark.slow
 
@@ -86,11 +87,11 @@ async def test_lost_packets_make_nobody_dead_and_news_come_through(world: Machin
     nodes = await network(world, lans, secret, 3, LLM_CHAT_URL="http://127.0.0.1:11434")
     for host in lans.hosts:
         await host.lose(30)
-    end = asyncio.get_running_loop().time() + LOSSY
-    while asyncio.get_running_loop().time() < end:
-        for node in nodes:
-            assert not await node.sees("dead"), await views(nodes)
-        await asyncio.sleep(1)
+
+    async def nobody_is_dead() -> bool:
+        return not any([await node.sees("dead") for node in nodes])
+
+    await holds(nobody_is_dead, LOSSY, lambda: views(nodes))
     server = ModelServer(models=["news:latest"], port=11434)
     with lans.hosts[2].entered():
         await server.start()

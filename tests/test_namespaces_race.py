@@ -13,7 +13,8 @@ import pytest
 from peers.network.tokens import Secret
 from tests.fakes import ModelServer
 from tests.namespaces import Lans, two_lans
-from tests.networks import ALTERED, Machine, Machines, all_see_all, machines, until, views
+from tests.networks import ALTERED, Machine, Machines, all_see_all, machines, views
+from tests.waiting import until
 
 LISTENER = {"PEER_HOST": "0.0.0.0", "PEER_PORT": "4001", "LLM_PARALLEL": "4", "PEER_MAX_INFLIGHT": "4"}
 OUT_OF_CONTAINER = (*ALTERED, "--no-container", "run")

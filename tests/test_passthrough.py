@@ -4,7 +4,7 @@ import asyncio
 import gzip
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import aiohttp
@@ -16,6 +16,7 @@ from yarl import URL
 from tests.fakes import DIE, HANG, NDJSON, RESET, SSE, ModelServer, Script
 from tests.nodes import Running, running
 from tests.raw import Wire, post
+from tests.waiting import settled, until
 
 CHAT = b'{"model":"llama3","messages":[{"role":"user","content":"why is the sky blue?"}]}'
 
@@ -54,12 +55,6 @@ async def ask(
         ) as got,
     ):
         return got.status, got.headers, await got.read()
-
-
-async def until(fact: Callable[[], bool]) -> None:
-    async with asyncio.timeout(2):
-        while not fact():  # noqa: ASYNC110 - the node has no event for it
-            await asyncio.sleep(0)
 
 
 def inference(server: ModelServer):
@@ -273,10 +268,7 @@ async def test_a_slow_reader_is_back_pressured(node: Running, server: ModelServe
         await wire.send(post(node.port, "/api/chat", CHAT))
         await wire.read_head()
         seen = inference(server)[0]
-        before = -1
-        while seen.written != before:  # until nothing moves any more
-            before = seen.written
-            await ask(node, "/api/chat", CHAT)
-            await asyncio.sleep(0.05)
+        await settled(lambda: seen.written)
+        await ask(node, "/api/chat", CHAT)
         assert seen.written < 32 << 20  # the kernel buffers some on both sides of the node
         assert (await wire.read_to_end()).body == piece * 100

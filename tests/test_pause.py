@@ -13,10 +13,11 @@ from peers.network.store import Store
 from tests.calls import ask, get
 from tests.commands import command
 from tests.fakes import ModelServer
-from tests.fleet import fleet, until
+from tests.fleet import fleet
 from tests.nodes import Running, running
 from tests.scripts import JSON, Script
 from tests.visiting import Visitor, visiting
+from tests.waiting import until
 
 
 @pytest.fixture

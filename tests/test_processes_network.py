@@ -10,7 +10,8 @@ import pytest
 
 from tests.commands import command
 from tests.conftest import StartServer
-from tests.networks import ALTERED, ROUND, Machine, Machines, all_see_all, machines, until, views
+from tests.networks import ALTERED, ROUND, Machine, Machines, all_see_all, machines, views
+from tests.waiting import holds, until
 
 pytestmark = pytest.mark.slow
 
@@ -65,8 +66,8 @@ async def test_one_that_stands_still_blames_nobody_and_is_taken_back(world: Mach
     stopped = asyncio.get_running_loop().time()
     try:
         await until(lambda: all_call_it(others, still, "suspect"), NOTICED, lambda: views(others))
-        await asyncio.sleep(max(0, stopped + STILL - asyncio.get_running_loop().time()))
-        assert await all_call_it(others, still, "suspect")
+        left = stopped + STILL - asyncio.get_running_loop().time()
+        await holds(lambda: all_call_it(others, still, "suspect"), left, lambda: views(others))
         for node in others:
             assert await node.sees() == {other.id for other in others} - {node.id}
     finally:
@@ -99,9 +100,11 @@ async def test_a_copied_key_is_told_on_both_machines(world: Machines) -> None:
         assert "key_duplicated" in {notice["code"] for notice in notices}
     kept = await asyncio.gather(*(addresses_of(node, twin) for node in (nodes[0], nodes[2])))
     assert kept[0] == kept[1]
-    for _ in range(5):
-        await asyncio.sleep(ROUND)
-        assert [await addresses_of(node, twin) for node in (nodes[0], nodes[2])] == kept
+
+    async def unmoved() -> bool:
+        return [await addresses_of(node, twin) for node in (nodes[0], nodes[2])] == kept
+
+    await holds(unmoved, 5 * ROUND)
 
 
 def copy_key(source: Path, target: Path) -> None:
@@ -149,5 +152,8 @@ async def test_a_release_too_new_to_be_understood_is_shown_with_the_reason(
     await until(shown, 10 * ROUND, lambda: views([ours, alien]))
     assert (await ours.peers())[alien.id]["why"] == "it speaks versions 3 to 4 of the peer protocol, this node 1 to 1"
     assert (await alien.peers())[ours.id]["why"] == "it speaks versions 1 to 1 of the peer protocol, this node 3 to 4"
-    await asyncio.sleep(3 * ROUND)
-    assert await ours.models() == {}
+
+    async def unlisted() -> bool:
+        return await ours.models() == {}
+
+    await holds(unlisted, 3 * ROUND)

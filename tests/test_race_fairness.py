@@ -8,6 +8,7 @@ from tests.calls import ask
 from tests.fakes import ModelServer
 from tests.fleet import fleet
 from tests.scripts import JSON, Script
+from tests.waiting import until
 
 NORMAL, GREEDY, PLACES = 10, 40, 2
 KEYS = [f"key-of-caller-number-{number:02}" for number in range(NORMAL + 1)]
@@ -28,13 +29,10 @@ async def test_one_who_asks_for_much_delays_nobody_else(model_server: ModelServe
             done.append(key)
 
         greedy = [asyncio.create_task(one(KEYS[0])) for _ in range(GREEDY)]
-        async with asyncio.timeout(10):
-            while nodes[0].app[TURNS].waiting < GREEDY - PLACES:  # noqa: ASYNC110 - nobody tells of it
-                await asyncio.sleep(0.01)
+        turns = nodes[0].app[TURNS]
+        await until(lambda: turns.waiting == GREEDY - PLACES)
         normal = [asyncio.create_task(one(key)) for key in KEYS[1:]]
-        async with asyncio.timeout(10):
-            while nodes[0].app[TURNS].waiting < GREEDY - PLACES + NORMAL:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+        await until(lambda: turns.waiting == GREEDY - PLACES + NORMAL)
         gate.set()
         await asyncio.gather(*greedy, *normal)
     last = max(done.index(key) for key in KEYS[1:])

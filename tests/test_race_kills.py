@@ -11,8 +11,8 @@ import pytest
 
 from tests.contest import Machinery, machinery
 from tests.fakes import HANG, Script
-from tests.fleet import until
 from tests.histories import Question, error_at_end
+from tests.waiting import until
 
 pytestmark = pytest.mark.slow
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.contest import Contest, contest
 from tests.fakes import JSON, SSE, Script, answer
-from tests.fleet import until
+from tests.waiting import until
 
 HTML = b"<!doctype html><html><body>Welcome</body></html>"
 TEXT = {"Content-Type": "text/html"}

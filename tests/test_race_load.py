@@ -13,6 +13,7 @@ from tests.contest import Contest, Machinery, contest, machinery
 from tests.fakes import HANG, Script
 from tests.histories import Question, Voice
 from tests.raw import Wire, post
+from tests.waiting import settled
 
 pytestmark = pytest.mark.slow
 
@@ -90,7 +91,6 @@ async def test_work_is_waited_for_and_silence_is_not(tmp_path: Path) -> None:
         assert (over.status, over.code) == (504, "race_timeout"), over.answer
         assert "loading" in over.told["error"]
         voices[0].speaks.loaded = voices[0].speaks.models
-        await asyncio.sleep(1.1)  # what is loaded is asked once a second
         voices[0].bend = after(4.0)
         doing.append(await working(made.ask(stream=False), made))
         doing.append(await working(made.ask(messages=[{"role": "user", "content": LONG}]), made))
@@ -117,13 +117,11 @@ async def test_a_slow_reader_slows_its_model_and_fills_no_node(tmp_path: Path) -
         async with Wire(made.asker.running.port, receive_buffer=4096) as wire:
             await wire.send(post(made.asker.running.port, "/api/chat", body))
             await wire.read_head()
-            seen, written = made.voices[0].work[-1].seen, -1
-            while seen.written != written:  # until nothing moves any more
-                written = seen.written
-                others = await asyncio.gather(*(made.ask() for _ in range(3)))
-                assert {one.outcome for one in others} == {"ok"}
-                await asyncio.sleep(0.2)
-            assert written < 32 * MEGABYTE  # the kernel buffers some on both sides of each node
+            seen = made.voices[0].work[-1].seen
+            await settled(lambda: seen.written)
+            others = await asyncio.gather(*(made.ask() for _ in range(3)))
+            assert {one.outcome for one in others} == {"ok"}
+            assert seen.written < 32 * MEGABYTE  # the kernel buffers some on both sides of each node
             grown = [now.rss() - then for now, then in zip(both, before, strict=True)]
             assert max(grown) < 8 * MEGABYTE, grown
             assert (await wire.read_to_end()).body == UNIT * 960 + END

@@ -15,10 +15,11 @@ from masa_node.commands.races import race_text
 from tests.calls import ask, get
 from tests.commands import MASA_NODE, command, ended, terminal, unused_port
 from tests.fakes import ModelServer
-from tests.fleet import fleet, until
+from tests.fleet import fleet
 from tests.nodes import Running
 from tests.processes import environment
 from tests.scripts import NDJSON, Script
+from tests.waiting import until
 
 ANSWER = b'{"model":"llama3","message":{"role":"assistant","content":"blue"},"done":false}\n'
 END = b'{"model":"llama3","message":{"role":"assistant","content":""},"done":true}\n'

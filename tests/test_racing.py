@@ -12,9 +12,9 @@ import pytest
 from tests.calls import ask
 from tests.contest import Contest, contest
 from tests.fakes import DIE, HANG, Script, answer
-from tests.fleet import until
 from tests.histories import Voice
 from tests.scripts import model_entry
+from tests.waiting import until
 
 SOON = 0.5
 """Ten times the 50 ms in which losers are to stop (docs/promises.md B5)."""
@@ -180,20 +180,20 @@ async def test_embeddings_are_not_raced_and_a_conversation_stays_where_it_is(tmp
 
 @pytest.mark.slow
 async def test_one_race_runs_one_build(tmp_path: Path) -> None:
-    """The commonest; another one only once those have failed."""
-    voices = [Voice(name) for name in ("ada", "bob", "odd")]
+    """The commonest, one wave after the other; another one only once those have failed."""
+    voices = [Voice(name) for name in ("ada", "bob", "cyd", "odd")]
     listed = {"models": [model_entry("llama3:latest") | {"digest": "f" * 64}]}
-    voices[2].script("/api/tags", answer(listed))
-    async with contest(tmp_path, 3, {"RACE_TIMEOUT": "20"}, voices=voices) as made:
+    voices[3].script("/api/tags", answer(listed))
+    waves = {"RACE_TIMEOUT": "20", "RACE_WIDTH": "1", "RACE_DELAY": "0.1"}
+    async with contest(tmp_path, 4, waves, voices=voices) as made:
         go = asyncio.Event()
-        for voice in voices[:2]:
+        for voice in voices[:3]:
             voice.bend = held_by(go)
         asking = asyncio.create_task(made.ask())
-        await until(lambda: sends(made)[:2] == [1, 1])
-        await asyncio.sleep(3)  # several waves later: nobody tells that somebody was not asked
-        assert sends(made) == [1, 1, 0]
+        await until(lambda: sends(made)[:3] == [1, 1, 1])
+        assert sends(made)[3] == 0
         go.set()
-        assert made.index(await asking) < 2
-        for voice in voices[:2]:
+        assert made.index(await asking) < 3
+        for voice in voices[:3]:
             voice.bend = failing
-        assert made.index(await made.ask()) == 2
+        assert made.index(await made.ask()) == 3

@@ -15,12 +15,13 @@ from peers.network.contact import Contact
 from tests.calls import HELLO, exchange
 from tests.contest import contest, plainly
 from tests.fakes import HANG, JSON, ModelServer, Script
-from tests.fleet import fleet, until
+from tests.fleet import fleet
 from tests.nodes import Running
 from tests.raw import Wire, post
 from tests.test_serving import BODIES
 from tests.told import logged
 from tests.visiting import nothing_left
+from tests.waiting import until
 
 SOON = 0.5
 """Ten times the 50 ms in which work is to stop (docs/promises.md B5)."""

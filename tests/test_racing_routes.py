@@ -13,9 +13,10 @@ from peers.network.certificates import network_id
 from tests.calls import ask
 from tests.contest import plainly
 from tests.fakes import Script, busy
-from tests.fleet import QUIET, fleet, until
+from tests.fleet import QUIET, fleet
 from tests.histories import History, Question, Voice
 from tests.nodes import Running, running
+from tests.waiting import until
 
 ONE, BOTH = ("llama3:latest",), ("llama3:latest", "other:latest")
 

@@ -18,6 +18,7 @@ from peers.network.stake import Certificates
 from peers.network.tokens import certificate_text, deny_list_text
 from tests.nodes import running
 from tests.test_certificates import AUTHORITY, NETWORK, OTHER, STRANGER
+from tests.waiting import until
 
 QUIET = {"PEER_HOST": "127.0.0.1", "PEER_PORT": "0", "MDNS": "false"}
 
@@ -82,9 +83,7 @@ async def test_a_new_certificate_is_taken_and_announced(tmp_path: Path) -> None:
         assert await one.finds(certificate_text(renewed) + "\n") == [("stake_certificate", "")]
         assert one.stake.certificate == renewed
         assert await one.looks() == []
-        async with asyncio.timeout(5):
-            while one.announced() != proof_text(renewed):  # noqa: ASYNC110 - a round has no event for it
-                await asyncio.sleep(0.02)
+        await until(lambda: one.announced() == proof_text(renewed), 5)
         await one.joined.change()
         assert one.stake.certificate == renewed
 

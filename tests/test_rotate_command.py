@@ -15,8 +15,9 @@ from peers.network.stake import SharedSecret
 from peers.network.store import Store
 from peers.network.tokens import Secret
 from tests.commands import Done, command
-from tests.networks import SECRET_LETTERS, Machine, Machines, all_see_all, machines, until, views
+from tests.networks import SECRET_LETTERS, Machine, Machines, all_see_all, machines, views
 from tests.nodes import Running, running
+from tests.waiting import until
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from masa_node.peering import Network
 from peers.network.certificates import DAY
 from peers.network.contact import NoContact
 from peers.network.rotating import Rotating
@@ -18,8 +19,13 @@ from peers.network.tokens import Secret
 from peers.wire import NodeId
 from tests.members import refusal
 from tests.peers import SECRET, Peer, peer
+from tests.waiting import until
 
 OLD = SECRET.network()
+
+
+async def settled_down(some: list[Network]) -> None:
+    await until(lambda: not any(one.carrier.busy or (one.rotating and one.rotating.busy) for one in some))
 
 
 @dataclass
@@ -76,9 +82,7 @@ class Town:
             some = [one.network for one, _ in self.up.values()]
             await asyncio.gather(*(rotating(one).round() for one, _ in self.up.values()))
             await asyncio.gather(*(network.carrier.round() for network in some))
-            async with asyncio.timeout(20):
-                while any(network.carrier.busy or (network.rotating and network.rotating.busy) for network in some):  # noqa: ASYNC110
-                    await asyncio.sleep(0.005)
+            await settled_down(some)
             self.ahead += 1.0
         views = {name: sorted(node[:6] for node in self.sees(one)) for name, (one, _) in self.up.items()}
         nets = {name: (one.id[:6], network_of(one)[:6]) for name, (one, _) in self.up.items()}

@@ -17,6 +17,7 @@ from tests.fakes import DIE, ModelServer, Script
 from tests.nodes import running
 from tests.raw import Wire, get, post, request
 from tests.told import events, logged
+from tests.waiting import until
 
 CHAT = b'{"model":"llama3","stream":false}'
 
@@ -166,8 +167,7 @@ class TestCaps:
         async with running(tmp_path, LLM_CHAT_URL=model_server.url, MAX_CONNECTIONS="3") as node:
             await holds(node.port, 3)
             server = node.runner.node_server
-            while server.open:  # noqa: ASYNC110 - the server has no event for it
-                await asyncio.sleep(0)
+            await until(lambda: not server.open)
             assert not server.by_address
             assert (await ask(node.port, get(node.port, "/health"))).status == 200
 

@@ -13,10 +13,11 @@ import pytest
 from masa_node.commands.run import Stop, drain
 from tests.calls import HELLO, ask, exchange
 from tests.fakes import ModelServer
-from tests.fleet import fleet, until
+from tests.fleet import fleet
 from tests.nodes import Running
 from tests.scripts import DIE, HANG, JSON, NDJSON, Script, answer, busy
 from tests.visiting import SOON, Visitor, chat, in_work, visiting
+from tests.waiting import until
 
 INPUT = {"input": "why?"}
 BODIES = [

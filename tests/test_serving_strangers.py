@@ -13,11 +13,12 @@ from peers.network.gate import Buckets
 from peers.network.identity import load_identity, node_id
 from peers.network.tokens import certificate_text
 from tests.fakes import ModelServer
-from tests.fleet import address_of, all_know_all, until
+from tests.fleet import address_of, all_know_all
 from tests.nodes import Running, running
 from tests.scripts import HANG, Script
 from tests.test_certificates import AUTHORITY, NETWORK
 from tests.visiting import Visitor, chat, in_work, visiting
+from tests.waiting import until
 
 NEVER = Script(before_head=[HANG])
 QUIET = {"PEER_HOST": "127.0.0.1", "PEER_PORT": "0", "MDNS": "false", "NETWORK_ID": NETWORK}

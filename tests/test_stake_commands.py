@@ -16,6 +16,7 @@ from tests.commands import Done, command
 from tests.processes import RunningNode, running_node
 from tests.test_certificates import AUTHORITY, NETWORK, NODE, NOW, SERIAL
 from tests.test_joining import PEERS, id_of, seen, until_all_see_all
+from tests.waiting import until
 
 Start = Callable[..., Any]
 HOSTS = {**PEERS, "PEER_ALLOW_CIDRS": "127.0.0.0/8", "LOG_LEVEL": "debug"}
@@ -181,10 +182,11 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
         yield one
 
 
-async def until_sees(node: RunningNode, whom: set[str], within: float = 20) -> None:
-    async with asyncio.timeout(within):
-        while await seen(node) != whom:  # noqa: ASYNC110 - another process's news
-            await asyncio.sleep(0.1)
+async def until_sees(node: RunningNode, whom: set[str]) -> None:
+    async def sees() -> bool:
+        return await seen(node) == whom
+
+    await until(sees)
 
 
 @pytest.mark.slow
@@ -198,16 +200,12 @@ async def test_who_is_revoked_is_out_everywhere_and_a_restart_does_not_forget(tm
     await until_sees(first, {id_of(second)})
     await until_sees(second, {id_of(first)})
     kept = tmp_path / "b/masa/network"
-    async with asyncio.timeout(10):
-        while not await asyncio.to_thread(lambda: list(kept.glob("denied-*"))):  # noqa: ASYNC110 - another process's
-            await asyncio.sleep(0.05)
+    await until(lambda: asyncio.to_thread(lambda: list(kept.glob("denied-*"))))
     for node in (first, second):
         node.process.kill()
         await node.wait()
     again = await start("b", bad)
-    async with asyncio.timeout(10):
-        while "revoked" not in str(again.events("peer_missed")):  # noqa: ASYNC110 - another process's news
-            await asyncio.sleep(0.1)
+    await until(lambda: "revoked" in str(again.events("peer_missed")))
     assert await seen(again) == set()
 
 

@@ -14,7 +14,8 @@ from tests.deeds import Deeds
 from tests.peers import Peer, peer
 from tests.raw_tls import answer_to
 from tests.spoiling import SNIPPETS
-from tests.victims import METHODS, PATHS, forged, refused, request, until, victim
+from tests.victims import METHODS, PATHS, forged, refused, request, victim
+from tests.waiting import until
 
 SIGNED = ("/peer/v1/identify", "/peer/v1/gossip")
 VALUES = [None, "", *(text for one in SNIPPETS if not set(text := one.decode("latin-1")) & set("\r\n\0"))]

@@ -21,7 +21,8 @@ from tests import signing
 from tests.members import refusal
 from tests.peers import Peer, offer, peer, rounds
 from tests.raw_tls import answer_to, anybody, counting, dialled, status_of
-from tests.victims import LARGEST_ANSWER, METHODS, PATHS, forged, refused, request, until, victim
+from tests.victims import LARGEST_ANSWER, METHODS, PATHS, forged, refused, request, victim
+from tests.waiting import until
 
 A_READ = 256 * 1024
 """Bytes that asyncio's TLS takes from its socket at once."""

@@ -1,9 +1,8 @@
 """A peer whose listener is looked into, and what who is no member sends it."""
 
-import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -60,9 +59,3 @@ def refused(answer: bytes) -> None:
     assert status_of(answer) in REFUSED, answer[:300]
     assert len(answer) <= LARGEST_ANSWER
     assert b"X-Masa" not in answer
-
-
-async def until(fact: Callable[[], bool], seconds: float = 5) -> None:
-    async with asyncio.timeout(seconds):
-        while not fact():  # noqa: ASYNC110 - a server has no event for it
-            await asyncio.sleep(0.01)

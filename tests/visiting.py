@@ -16,8 +16,9 @@ from peers.network.dialing import Address
 from peers.network.signatures import Signed, content_digest
 from tests.calls import HELLO
 from tests.fakes import ModelServer
-from tests.fleet import address_of, until
+from tests.fleet import address_of
 from tests.nodes import Running
+from tests.waiting import until
 
 CALLS, FORWARD = "/peer/v1/calls", "/peer/v1/forward"
 SOON = 0.5
