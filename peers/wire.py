@@ -1,6 +1,6 @@
 """The values that cross a node: the question as bytes (Call), the open answer (Reply), and who can answer. No I/O."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NewType, Protocol
 
@@ -69,6 +69,26 @@ class Source:
     """For people."""
 
 
+class Flow(Protocol):
+    """What can be held up. Both are right at any time."""
+
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+
+class Sink(Protocol):
+    """Where a body is poured."""
+
+    def write(self, piece: bytes) -> None:
+        """Take a piece. It neither waits nor raises."""
+        ...
+
+    def fed_by(self, source: Flow | None) -> None:
+        """Whom to pause while the sink's reader is slow; None: nobody any more."""
+        ...
+
+
 @dataclass(slots=True)
 class Reply:
     """An open answer. Whoever holds it closes it: `with closing(reply)`."""
@@ -87,6 +107,8 @@ class Reply:
     """None: an upstream of this node's own."""
     asked: int = 0
     """How many peers have read the call."""
+    pour: Callable[[Sink], Awaitable[None]] | None = None
+    """In the place of `chunks`, where there is one: the same bytes as they come, without a step of a task for each."""
 
     def close(self) -> None:
         """Stop the work behind this answer. Synchronous, so that it cannot be cancelled half-way; right at any time."""

@@ -1,4 +1,4 @@
-"""One target of tests/hostile.py under libFuzzer: `python -m tests.coverage_guided NAME SECONDS FOLDER`.
+"""One target of fuzzing under libFuzzer: `python -m tests.coverage_guided NAME SECONDS FOLDER`.
 
 What breaks it is printed and kept in FOLDER; the exit code is then not 0.
 """
@@ -10,7 +10,8 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["peers", "handlers", "json", "email"]):
-    from tests.hostile import TARGETS
+    from tests.hostile import TARGETS, Target
+    from tests.http1 import ANSWER, read_alike
     from tests.spoiling import spoiled
 
 LONGEST = 70_000
@@ -20,7 +21,7 @@ SLOW = 5
 
 def main() -> None:
     name, seconds, folder = sys.argv[1:]
-    target = TARGETS[name]
+    target = {**TARGETS, "an HTTP answer": Target(read_alike, ANSWER)}[name]
     (Path(folder) / "valid").write_bytes(target.valid)
 
     def mutate(data: bytes, most: int, seed: int) -> bytes:

@@ -2,7 +2,6 @@
 
 import asyncio
 
-import aiohttp
 from yarl import URL
 
 from config.kinds import is_loopback
@@ -72,7 +71,7 @@ async def _unlisted(upstream: Cloudflare, link: Link) -> Finding:
     check, place = f"upstream {upstream.name}", upstream.address()
     try:
         fetched = await link.fetch("GET", upstream.native or upstream.worker, within=UPSTREAM_SECONDS, limit=1)
-    except (TimeoutError, OSError, aiohttp.ClientError):
+    except OSError:
         return Finding(check, "fail", f"{place} could not be reached", _remedy(upstream))
     if "x-masa-node" in fetched.headers:
         return Finding(check, "fail", f"{place} is a masa-node, and a node is never an upstream", _remedy(upstream))

@@ -1,20 +1,27 @@
 """One HTTP exchange with an upstream: the only place that posts a body."""
 
+import asyncio
 import re
+import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
-from types import SimpleNamespace
+from functools import lru_cache
+from typing import NamedTuple
 
-import aiohttp
-from aiohttp.abc import AbstractStreamWriter
 from yarl import URL
 
 from peers.errors import UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
-from peers.wire import Call, Reply
+from peers.http1.answer import Answer
+from peers.http1.client import Client, request_head
+from peers.http1.connection import Connection
+from peers.http1.dial import dial
+from peers.http1.errors import Dropped, NotHttp, Silent, Unreached, UnreachedInTime
+from peers.wire import Call, Reply, Sink
 
 CONNECT_SECONDS = 5.0
-SLICE = 256 * 1024
+KEPT_SECONDS = 4.0
+"""For which an idle connection is kept: model servers close theirs after five seconds or more."""
 CROSSING = ("content-type", "content-length", "content-encoding", "retry-after")
 RATE_LIMITS = ("x-ratelimit-", "anthropic-ratelimit-", "ratelimit-")
 PRINTABLE = re.compile(r"[\t\x20-\x7e]*")
@@ -41,21 +48,41 @@ class Fetched:
     body: bytes
 
 
+class Origin(NamedTuple):
+    """A server; connections to it are kept."""
+
+    tls: bool
+    host: str
+    port: int
+
+
+class Target(NamedTuple):
+    """A URL, as a request needs it."""
+
+    origin: Origin
+    host: str
+    """For the header Host."""
+    path: str
+    """With its query, encoded."""
+
+
 class Link:
     """The pooled HTTP client for this node's own upstreams: no redirects, no cookies, no proxies, nothing decoded."""
 
-    def __init__(self, session: aiohttp.ClientSession) -> None:
-        self._session = session
+    def __init__(self, client: Client[Origin], silence: float) -> None:
+        self._client = client
+        self._silence = silence
 
     async def post(self, call: Call, url: str, place: Place, headers: Mapping[str, str]) -> Reply:
         """Hand the call's body to `url` as it is. Raises UpstreamUnreachable, UpstreamTimeout, UpstreamBroken."""
-        response = await self._send(call, URL(url, encoded=True), place, headers)
+        answer = await self._send(call, target(url), place, headers)
         try:
-            crossing = _crossing(response, place)
+            crossing = _crossing(answer, place)
         except UpstreamBroken:
-            response.close()
+            answer.close()
             raise
-        return Reply(response.status, crossing, Chunks(response, place), place.route, place.provider, response.close)
+        body = Body(answer, place)
+        return Reply(answer.status, crossing, body, place.route, place.provider, answer.close, pour=body.pour)
 
     async def fetch(
         self,
@@ -67,43 +94,39 @@ class Link:
         within: float,
         limit: int = 8 << 20,
     ) -> Fetched:
-        """A small exchange about models, not inference. Raises OSError, TimeoutError, aiohttp.ClientError."""
-        timeout = aiohttp.ClientTimeout(total=within)
-        async with self._session.request(
-            method,
-            URL(url, encoded=True),
-            headers=_own(headers or {}),
-            data=body,
-            timeout=timeout,
-            allow_redirects=False,
-        ) as response:
-            content = await read_whole(response.content, limit)
-            return Fetched(response.status, {name.lower(): value for name, value in response.headers.items()}, content)
+        """A small exchange about models, not inference. Raises OSError, of which TimeoutError is one."""
+        at = target(url)
+        head = request_head(method, at.path, at.host, _own(headers or {}), None if body is None else len(body))
+        async with asyncio.timeout(within):
+            answer = await self._client.ask(at.origin, head, body or b"", connect=CONNECT_SECONDS, silence=within)
+            with closing(answer):
+                content = await read_whole(answer, limit)
+        return Fetched(answer.status, {name.lower(): value for name, value in answer.headers.items()}, content)
 
-    async def _send(self, call: Call, url: URL, place: Place, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
-        for attempt in (1, 2):
-            trace = SimpleNamespace(reused=False)
-            try:
-                return await self._session.post(
-                    url, data=Body(call.body), headers=_own(headers), allow_redirects=False, trace_request_ctx=trace
-                )
-            except aiohttp.ServerTimeoutError as error:
-                raise _timeout(error, place) from error
-            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-                # A kept connection that the upstream closed meanwhile says nothing about the upstream: once more.
-                if attempt == 1 and trace.reused:
-                    continue
-                raise _unreachable(error, place) from error
-            except aiohttp.ClientError as error:
-                raise UpstreamBroken(f"{place.name} sent an answer that is not HTTP. {place.remedy}") from error
-        raise AssertionError("the second attempt returns or raises")
+    async def _send(self, call: Call, at: Target, place: Place, headers: Mapping[str, str]) -> Answer:
+        head = request_head("POST", at.path, at.host, _own(headers), len(call.body))
+        try:
+            return await self._client.ask(at.origin, head, call.body, connect=CONNECT_SECONDS, silence=self._silence)
+        except UnreachedInTime as error:
+            text = f"{place.name} did not take the connection within {CONNECT_SECONDS:.0f} s. {place.remedy}"
+            raise UpstreamUnreachable(text) from error
+        except Unreached as error:
+            raise UpstreamUnreachable(f"{place.name} refused the connection. {place.remedy}") from error
+        except Dropped as error:
+            text = f"{place.name} dropped the connection before its answer. {place.remedy}"
+            raise UpstreamUnreachable(text) from error
+        except Silent as error:
+            text = f"{place.name} was silent for longer than LLM_TIMEOUT before its first byte"
+            raise UpstreamTimeout(text) from error
+        except NotHttp as error:
+            raise UpstreamBroken(f"{place.name} sent an answer that is not HTTP. {place.remedy}") from error
 
 
-class Chunks:
+class Body:
     """An upstream's body as it arrives. It ends without raising only when the answer's framing says it is whole."""
 
-    def __init__(self, response: aiohttp.ClientResponse, place: Place) -> None:
-        self._content = response.content
+    def __init__(self, answer: Answer, place: Place) -> None:
+        self._answer = answer
         self._place = place
 
     def __aiter__(self) -> AsyncIterator[bytes]:
@@ -111,61 +134,72 @@ class Chunks:
 
     async def __anext__(self) -> bytes:
         try:
-            chunk = await self._content.readany()
-        except TimeoutError as error:
-            raise UpstreamTimeout(
-                f"{self._place.name} fell silent in the middle of its answer (LLM_TIMEOUT)"
-            ) from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise UpstreamBroken(f"{self._place.name} broke off its answer") from error
+            chunk = await self._answer.read()
+        except OSError as error:
+            raise self._told(error) from error
         if not chunk:
             raise StopAsyncIteration
         return chunk
 
+    async def pour(self, sink: Sink) -> None:
+        try:
+            await self._answer.pour(sink)
+        except OSError as error:
+            raise self._told(error) from error
 
-class Body(aiohttp.Payload):
-    """A whole body in slices, so that one large send neither copies it nor holds up the loop."""
-
-    def __init__(self, body: bytes) -> None:
-        super().__init__(body)
-        self._size = len(body)
-
-    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        return bytes(self._value).decode(encoding, errors)
-
-    async def write(self, writer: AbstractStreamWriter) -> None:
-        view = memoryview(self._value)
-        for start in range(0, len(view), SLICE):
-            await writer.write(view[start : start + SLICE])
-
-    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
-        await self.write(writer)
+    def _told(self, error: OSError) -> UpstreamTimeout | UpstreamBroken:
+        if isinstance(error, Silent):
+            return UpstreamTimeout(f"{self._place.name} fell silent in the middle of its answer (LLM_TIMEOUT)")
+        return UpstreamBroken(f"{self._place.name} broke off its answer")
 
 
 @asynccontextmanager
 async def open_link(silence: float) -> AsyncIterator[Link]:
     """A Link whose upstreams may be silent for `silence` seconds, before the first byte and between bytes."""
-    tracing = aiohttp.TraceConfig()
-    tracing.on_connection_reuseconn.append(_note_reuse)
-    async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=4.0, happy_eyeballs_delay=0.25),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=silence),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        trust_env=False,
-        auto_decompress=False,
-        skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
-        trace_configs=[tracing],
-    ) as session:
-        yield Link(session)
+    client = Client(Dialling().dial, KEPT_SECONDS)
+    try:
+        yield Link(client, silence)
+    finally:
+        client.close()
 
 
-async def read_whole(content: aiohttp.StreamReader, limit: int) -> bytes:
-    """All of a body, but not much more than `limit` bytes: its read() returns what has come so far."""
+class Dialling:
+    """Connects to upstreams, by TLS as browsers do it where the URL says so."""
+
+    def __init__(self) -> None:
+        self._trusted: ssl.SSLContext | None = None
+
+    async def dial(self, origin: Origin, connection: Connection) -> None:
+        """Raises Unreached."""
+        if not origin.tls:
+            await dial(connection, origin.host, origin.port)
+            return
+        if self._trusted is None:
+            self._trusted = await asyncio.to_thread(_trusted)
+        await dial(connection, origin.host, origin.port, tls=self._trusted, server_name=origin.host)
+
+
+def _trusted() -> ssl.SSLContext:
+    """It reads the machine's certificates: not on the loop."""
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+@lru_cache(maxsize=1024)
+def target(url: str) -> Target:
+    """`url` as it is, nothing encoded anew."""
+    parsed = URL(url, encoded=True)
+    tls, host = parsed.scheme == "https", parsed.raw_host or ""
+    origin = Origin(tls, host, parsed.port or (443 if tls else 80))
+    return Target(origin, parsed.host_port_subcomponent or "", parsed.raw_path_qs or "/")
+
+
+async def read_whole(answer: Answer, limit: int) -> bytes:
+    """All of a body, but not much more than `limit` bytes. Raises as read() does."""
     body = bytearray()
-    async for part in content.iter_any():
+    while len(body) <= limit and (part := await answer.read()):
         body += part
-        if len(body) > limit:
-            break
     return bytes(body)
 
 
@@ -179,17 +213,12 @@ def also(first: Callable[[], None], then: Callable[[], None]) -> Callable[[], No
     return both
 
 
-async def _note_reuse(_session: object, trace: SimpleNamespace, _params: object) -> None:
-    if trace.trace_request_ctx is not None:
-        trace.trace_request_ctx.reused = True
-
-
 def _own(headers: Mapping[str, str]) -> dict[str, str]:
     """Everything that leaves says that a node sends it, so that no two nodes can pass a request in a circle."""
     return {"user-agent": "masa-node", "accept-encoding": "identity", **headers, "masa-hop": "1"}
 
 
-def _crossing(response: aiohttp.ClientResponse, place: Place) -> dict[str, str]:
+def _crossing(response: Answer, place: Place) -> dict[str, str]:
     if response.status < 200:
         raise UpstreamBroken(f"{place.name} answered {response.status}, which is no answer. {place.remedy}")
     if 300 <= response.status < 400:
@@ -204,17 +233,3 @@ def _crossing(response: aiohttp.ClientResponse, place: Place) -> dict[str, str]:
                 raise UpstreamBroken(f"{place.name} answered with a broken header. {place.remedy}")
             kept[lower] = value
     return kept
-
-
-def _timeout(error: aiohttp.ServerTimeoutError, place: Place) -> UpstreamTimeout | UpstreamUnreachable:
-    if isinstance(error, aiohttp.ConnectionTimeoutError):
-        return UpstreamUnreachable(
-            f"{place.name} did not take the connection within {CONNECT_SECONDS:.0f} s. {place.remedy}"
-        )
-    return UpstreamTimeout(f"{place.name} was silent for longer than LLM_TIMEOUT before its first byte")
-
-
-def _unreachable(error: Exception, place: Place) -> UpstreamUnreachable:
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return UpstreamUnreachable(f"{place.name} refused the connection. {place.remedy}")
-    return UpstreamUnreachable(f"{place.name} dropped the connection before its answer. {place.remedy}")

@@ -5,11 +5,11 @@ import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import aiohttp
 import msgspec
 from yarl import URL
 
 from config.kinds import masked_url
+from peers.http1.errors import NoSuchName, Unreached, UnreachedInTime
 from peers.peek import askable
 from peers.upstreams.link import Fetched, Link, Place
 from peers.upstreams.upstream import Upstream, with_query
@@ -102,7 +102,7 @@ class ModelServer(Upstream):
     async def refresh(self) -> float:
         try:
             await self._look()
-        except (TimeoutError, OSError, aiohttp.ClientError) as error:
+        except OSError as error:
             self.fell(f"{self.name} {_failed(error)}. {self.place.remedy}")
         return LOOK_WHEN_DOWN if self.status == "down" else LOOK_WHEN_UP
 
@@ -120,7 +120,7 @@ class ModelServer(Upstream):
     async def _ask_running(self) -> frozenset[str] | None:
         try:
             listed = _list(await self._get("/api/ps", within=RUNNING_SECONDS), "models")
-        except (TimeoutError, OSError, aiohttp.ClientError):
+        except OSError:
             return None
         return None if listed is None else frozenset(str(entry.get("name")) for entry in listed)
 
@@ -180,12 +180,15 @@ def _base(url: URL, path: str) -> str:
     return str(url.with_path(path, encoded=True)).rstrip("/")
 
 
-def _failed(error: Exception) -> str:
-    if isinstance(error, TimeoutError):
-        return "did not answer in time"
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return "has a host name that leads nowhere"
-    return "refused the connection" if isinstance(error, aiohttp.ClientConnectorError) else "dropped the connection"
+def _failed(error: OSError) -> str:
+    match error:
+        case TimeoutError() | UnreachedInTime():
+            return "did not answer in time"
+        case NoSuchName():
+            return "has a host name that leads nowhere"
+        case Unreached():
+            return "refused the connection"
+    return "dropped the connection"
 
 
 def _json(fetched: Fetched) -> Entry:

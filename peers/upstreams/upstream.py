@@ -5,7 +5,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Literal
 
-import aiohttp
 import structlog
 from yarl import URL
 
@@ -76,7 +75,7 @@ class Places:
 
     def _make_way(self) -> None:
         """An own caller comes: so many give way that it is done at once, the youngest first."""
-        if self.total is None:
+        if self.total is None or self.taken < self.total:
             return
         guests = self.guests
         leaving = sum(guest.stopped is not None for guest in guests)
@@ -200,7 +199,7 @@ class Hosted(Upstream):
             try:
                 origin = str(URL(self.address()).origin())
                 fetched = await self.link.fetch("GET", origin, headers={}, within=LIST_SECONDS)
-            except (TimeoutError, OSError, aiohttp.ClientError):
+            except OSError:
                 self.rose()
                 return
             self.no_node = "x-masa-node" not in fetched.headers
@@ -212,7 +211,7 @@ class Hosted(Upstream):
     async def _look(self, url: str) -> None:
         try:
             fetched = await self.link.fetch("GET", url, headers=self.list_headers(), within=LIST_SECONDS)
-        except (TimeoutError, OSError, aiohttp.ClientError):
+        except OSError:
             self.fell(f"{self.name} could not be reached. {self.place.remedy}")
             return
         self.no_node = "x-masa-node" not in fetched.headers
