@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from harness.home import PATHS, body_file
 from harness.loads import FAILURES, Load, generate, streams
 from harness.processes import Cpus
-from harness.report import table
 from harness.serving import Mock, Running
+from harness.tables import table
 
 Reply = tuple[int, str | None, bytes]
 HASHED = {"check": 1, "chunks": 20, "interval": 2}
@@ -30,9 +30,7 @@ def check(all_running: Sequence[Running], mock: Mock, cpus: Cpus) -> tuple[str, 
         for case, (prompt, stream, knobs) in BODIES.items():
             mock.configure(knobs)
             wanted = fetch(mock.port, PATHS[dialect], prompt, stream=stream)
-            got = (
-                fetch(one.port, PATHS[dialect], prompt, stream=stream, also=one.proxy.headers) for one in all_running
-            )
+            got = (fetch(one.port, PATHS[dialect], prompt, stream=stream, also=one.headers) for one in all_running)
             rows.append([f"{dialect}: {case}", *(compare(wanted, reply) for reply in got)])
         for load in MANY:
             mock.configure({"delay": 5, "interval": 5, "chunks": load.chunks or 1})

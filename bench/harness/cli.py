@@ -2,36 +2,29 @@
 
 import argparse
 import json
-import os
-import resource
-import shlex
-import signal
 import sys
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 from harness.check import check
-from harness.home import PATHS, build
-from harness.loads import LOADS, Load, Measured, measure, warm_up
-from harness.processes import Cpus, stolen_s, two_cpus
-from harness.proxies import Proxy, find_node, known
+from harness.home import PATHS
+from harness.loads import LOADS, Load, Measured, help_s, measure, warm_up
+from harness.processes import Cpus, stolen_s
+from harness.proxies import Proxy, known
 from harness.report import failures, machine, medians_of, tell
+from harness.runs import parsed, parser, prepared, publish, rounds, turned
 from harness.serving import DidNotStart, Mock, mock_server, serving
 
+PROGRAM = "bench/run"
 Round = dict[str, dict[str, Measured]]
 
 
 def main() -> int:
     """Exit codes: 0 fine, 1 a reply was wrong, a stream not whole or a proxy not to be started, 2 usage."""
     args = arguments()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    raise_open_files()
-    cpus = two_cpus()
-    os.sched_setaffinity(0, {cpus.load})
-    build()
-    proxies = chosen(known(args.node), args.only)
+    cpus = prepared()
+    proxies = chosen(known(args.node), args)
     with mock_server(cpus) as mock:
         try:
             return checked(proxies, mock, cpus) if args.check else measured(proxies, mock, cpus, args)
@@ -41,41 +34,34 @@ def main() -> int:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="bench/run", description="What masa-node costs, beside other proxies.")
-    parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds; the medians are told (3)")
-    parser.add_argument("--quick", action="store_true", help="one round, every load half as long: a first impression")
-    parser.add_argument("--check", action="store_true", help="no timing: are bodies the same, streams whole?")
-    parser.add_argument("--only", type=lambda text: text.split(","), metavar="NAME,NAME", help="only these proxies")
-    parser.add_argument("--dialect", choices=list(PATHS), default="openai", help="what the loads speak (openai)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write every figure of every round here")
-    parser.add_argument(
-        "--node",
-        type=shlex.split,
-        default=find_node(),
-        metavar="COMMAND",
-        help="masa-node's command line, without `run`",
-    )
-    args = parser.parse_args()
-    if args.quick:
-        args.rounds = 1
-    if args.rounds < 1:
-        parser.error("--rounds must be 1 or more")
-    return args
+    made = parser(PROGRAM, "What masa-node costs, beside other proxies.")
+    made.add_argument("--check", action="store_true", help="no timing: are bodies the same, streams whole?")
+    made.add_argument("--only", type=names, default=(), metavar="NAME,NAME", help="only these proxies")
+    made.add_argument("--with", type=names, default=(), dest="also", metavar="NAME,NAME", help="these as well")
+    made.add_argument("--dialect", choices=list(PATHS), default="openai", help="what the loads speak (openai)")
+    made.add_argument("--json", type=Path, metavar="FILE", help="also write every figure of every round here")
+    return parsed(made)
 
 
-def chosen(proxies: Sequence[Proxy], names: Sequence[str] | None) -> list[Proxy]:
-    """Those asked for that can be started; the others are named."""
-    if unknown := set(names or ()) - {proxy.name for proxy in proxies}:
-        print(
-            f"bench: unknown: {', '.join(unknown)}; known: {', '.join(proxy.name for proxy in proxies)}",
-            file=sys.stderr,
-        )
+def names(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
+
+
+def chosen(proxies: Sequence[Proxy], args: argparse.Namespace) -> list[Proxy]:
+    """Those asked for that can be measured; the others are named, with the reason."""
+    if unknown := {*args.only, *args.also} - {proxy.name for proxy in proxies}:
+        every = ", ".join(proxy.name for proxy in proxies)
+        print(f"bench: unknown: {', '.join(unknown)}; known: {every}", file=sys.stderr)
         raise SystemExit(2)
-    wanted = [proxy for proxy in proxies if not names or proxy.name in names]
-    for proxy in wanted:
-        if proxy.missing:
-            print(f"bench: {proxy.name} is left out: there is no program {proxy.command[0]}", file=sys.stderr)
-    if not (there := [proxy for proxy in wanted if not proxy.missing]):
+    there = []
+    for proxy in proxies:
+        if proxy.name in args.also or (proxy.name in args.only if args.only else proxy.usual):
+            why = "it writes bodies anew" if args.check and proxy.rewrites else proxy.left_out(args.dialect)
+            if why:
+                print(f"bench: {proxy.name} is left out: {why}", file=sys.stderr)
+            else:
+                there.append(proxy)
+    if not there:
         raise SystemExit("bench: nothing left to measure")
     return there
 
@@ -89,18 +75,15 @@ def checked(proxies: Sequence[Proxy], mock: Mock, cpus: Cpus) -> int:
 
 def measured(proxies: Sequence[Proxy], mock: Mock, cpus: Cpus, args: argparse.Namespace) -> int:
     versions = {proxy.name: proxy.told_version() for proxy in proxies}
-    stolen, rounds = stolen_s(), []
-    for number in range(args.rounds):
-        began = time.monotonic()
-        rounds.append(one_round(turned(proxies, number), mock, cpus, args))
-        print(f"bench: round {number + 1} of {args.rounds}: {time.monotonic() - began:.0f} s", file=sys.stderr)
+    stolen = stolen_s()
+    told = rounds(args.rounds, lambda number: one_round(turned(proxies, number), mock, cpus, args))
     stolen = stolen_s() - stolen
-    in_order = [{proxy.name: one[proxy.name] for proxy in proxies} for one in rounds]
-    print(tell(in_order, versions, machine(), stolen))
+    in_order = [{proxy.name: one[proxy.name] for proxy in proxies} for one in told]
+    publish(tell(in_order, versions, machine(), stolen), PROGRAM, args.into)
     if args.json:
-        whole = {"machine": machine(), "versions": versions, "medians": medians_of(rounds), "rounds": rounds}
+        whole = {"machine": machine(), "versions": versions, "medians": medians_of(told), "rounds": told}
         args.json.write_text(json.dumps(whole, indent=1))
-    return 1 if failures(rounds) else 0
+    return 1 if failures(told) else 0
 
 
 def one_round(proxies: Sequence[Proxy], mock: Mock, cpus: Cpus, args: argparse.Namespace) -> Round:
@@ -108,24 +91,10 @@ def one_round(proxies: Sequence[Proxy], mock: Mock, cpus: Cpus, args: argparse.N
     loads: list[Load] = [load.shorter() for load in LOADS] if args.quick else list(LOADS)
     with ExitStack() as stack:
         up = [stack.enter_context(serving(proxy, mock, cpus)) for proxy in proxies]
-        told: Round = {one.proxy.name: {"rest": one.at_rest()} for one in up}
+        told: Round = {one.proxy.name: {"rest": one.at_rest() | help_s(one.proxy, cpus)} for one in up}
         for one in up:
             warm_up(one, mock, cpus, args.dialect)
         for load in loads:
             for one in up:
                 told[one.proxy.name][load.name] = measure(one, load, mock, cpus, args.dialect)
     return told
-
-
-def turned(proxies: Sequence[Proxy], by: int) -> list[Proxy]:
-    """Another one begins in each round."""
-    by %= len(proxies)
-    return [*proxies[by:], *proxies[:by]]
-
-
-def raise_open_files() -> None:
-    """A thousand streams are two thousand sockets in a proxy."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < 4096:
-        print(f"bench: only {hard} open files are allowed: loads with many connections will fail", file=sys.stderr)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import secrets
-import shlex
 import shutil
 import signal
 import statistics
@@ -22,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.processes import cpu_us, rss_bytes, stolen_s
-from harness.proxies import find_node
+from harness.runs import add_node
 
 FIRST_CLIENT_PORT, FIRST_PEER_PORT = 21000, 22000
 AT_ONCE = 5
@@ -76,9 +75,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=int, default=60, help="how long it is measured (60)")
     parser.add_argument("--settle", type=int, default=20, help="seconds between all seeing all and that (20)")
     parser.add_argument("--assert", action="store_true", help="exit code 1 when a node costs more than the target")
-    parser.add_argument(
-        "--node", type=shlex.split, default=find_node(), metavar="COMMAND", help="masa-node's command, without `run`"
-    )
+    add_node(parser)
     return parser.parse_args()
 
 

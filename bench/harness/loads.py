@@ -1,20 +1,24 @@
 """The loads, and what one of them costs one proxy."""
 
 import json
+import statistics
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from harness.home import HOME, PATHS, body_file
 from harness.processes import Cpus, cpu_us, rss_bytes, wait_until_quiet
+from harness.proxies import Proxy
 from harness.serving import Mock, Running
 
 Measured = dict[str, float]
 FAILURES = ("refused", "status", "broken", "wrong", "unfinished")
-LIMIT_S = 60
+HELP_RUNS = 20
+LIMIT_S = 120
 """How long a load may take beyond its plan."""
 
 
@@ -58,6 +62,16 @@ LOADS = (
 )
 
 
+def help_s(proxy: Proxy, cpus: Cpus) -> Measured:
+    """Seconds until a program has told how it is used, from start to exit; nothing where it has no such command."""
+    took = []
+    for _ in range(HELP_RUNS if proxy.help else 0):
+        began = time.monotonic()
+        subprocess.run(("taskset", "-c", str(cpus.proxy), *proxy.help), stdout=subprocess.DEVNULL, check=True)
+        took.append(time.monotonic() - began)
+    return {"help_s": statistics.median(took)} if took else {}
+
+
 def warm_up(running: Running, mock: Mock, cpus: Cpus, dialect: str) -> None:
     for load in WARM_UP:
         measure(running, load, mock, cpus, dialect)
@@ -90,7 +104,7 @@ def generate(running: Running, load: Load, cpus: Cpus, dialect: str) -> Measured
     command += [str(body_file(load.prompt, stream=stream)), "-c", str(load.connections), "-r", str(load.ramp_ms)]
     command += ["-d", str(load.seconds), "-n", str(load.replies), "-t", str(LIMIT_S)]
     command += ["-s", str(load.chunks)] if stream else []
-    command += [word for header in running.proxy.headers for word in ("-H", header)]
+    command += [word for header in running.headers for word in ("-H", header)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     seen = json.loads(done.stdout)
     if told := seen.pop("told"):

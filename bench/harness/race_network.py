@@ -6,17 +6,26 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+from harness.aims import OWN
 from harness.home import MODEL
 from harness.idle import new_secret, wait_for
 from harness.processes import Cpus
 from harness.proxies import Proxy
 from harness.serving import Mock, Running, get, mock_server, serving
 
-PEERS = 8
+PEERS = 10
 WIDTHS = ("1", "2", "3", "8", "all")
-RACED = (1, 3, 8)
+RACED = (1, 3, 10)
+CALLERS = 8
+"""At most, at the same moment."""
 KNOWN_S = 60
-COMMON = {"HOST": "127.0.0.1", "PORT": "$port", "MASA_DIR": "$folder/masa", "LOG_FORMAT": "json"}
+COMMON = {
+    "HOST": "127.0.0.1",
+    "PORT": "$port",
+    "MASA_DIR": "$folder/masa",
+    "LOG_FORMAT": "json",
+    "LLM_PARALLEL": str(CALLERS),
+}
 
 
 @dataclass(frozen=True)
@@ -80,13 +89,17 @@ def world(node: Sequence[str], cpus: Cpus) -> Iterator[World]:
             env |= {"PEER_ALLOW": ",".join(ids[:number]), "RACE_WIDTH": width}
             return Asker(start(name, mocks[0], env), peers[:number])
 
-        own = start("own model", mocks[0], {"LLM_CHAT_URL": "http://$upstream"})
+        own = start(OWN, mocks[0], {"LLM_CHAT_URL": "http://$upstream"})
         direct = stack.enter_context(serving(Proxy("direct"), mocks[0], cpus))
-        raced = [asker(f"raced, {number} peer{'s' * (number > 1)}", number, "8") for number in RACED]
+        raced = [asker(raced_of(number), number, "all") for number in RACED]
         widths = [asker(f"RACE_WIDTH={width}", PEERS, width) for width in WIDTHS]
         for one in (*raced, *widths):
             wait_for(knows(one), KNOWN_S, f"{one.name} does not know its peers' models")
         yield World(mocks, peers, [Asker(direct, ()), Asker(own, ()), *raced], widths)
+
+
+def raced_of(number: int) -> str:
+    return f"k = {number}"
 
 
 def address(peer: Running) -> str:

@@ -6,47 +6,21 @@ import shutil
 import statistics
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from harness.aims import NODE, RUN_AIMS, aims
 from harness.home import BENCH
 from harness.loads import Measured
+from harness.tables import Column, compared, litellm, spread, times
 
 Rounds = Sequence[Mapping[str, Mapping[str, Measured]]]
 """Per round: proxy → load (or `rest`: what was measured before any) → figure → value."""
-Medians = Mapping[str, Mapping[str, float]]
-"""Proxy → `load.figure` → median over the rounds."""
-
-
-@dataclass(frozen=True)
-class Column:
-    """One figure, as it is, or against another proxy: `/nginx` divided by nginx's, `-direct` less the direct one's."""
-
-    title: str
-    figure: str
-    digits: int = 0
-    unit: float = 1
-    against: str = ""
-
-    def cell(self, name: str, medians: Medians) -> str:
-        other = medians.get(self.against[1:], {}).get(self.figure)
-        value = medians[name].get(self.figure)
-        if value is None or (self.against and other is None):
-            return "–"
-        if self.against.startswith("/"):
-            return f"{value / other:.2f}" if value and other else "–"
-        less = other if self.against and other else 0
-        return f"{(value - less) / self.unit:,.{self.digits}f}"
-
-
-def times(figure: str, title: str = "× nginx", to: str = "nginx") -> Column:
-    return Column(title, figure, against=f"/{to}")
-
 
 TABLES = {
     "Whole replies": (
         Column("CPU-µs/request, 32 connections", "c32.cpu_each", 1),
         times("c32.cpu_each"),
+        litellm("c32.cpu_each"),
         Column("256 connections", "c256.cpu_each", 1),
         times("c256.cpu_each"),
         Column("requests/s, 1 connection", "c1.per_s"),
@@ -61,8 +35,10 @@ TABLES = {
         Column("CPU-µs/chunk, 1 stream", "s1.cpu_each", 1),
         Column("100 streams", "s100.cpu_each", 1),
         times("s100.cpu_each"),
+        litellm("s100.cpu_each"),
         Column("1,000 streams", "s1000.cpu_each", 1),
         times("s1000.cpu_each"),
+        litellm("s1000.cpu_each"),
         Column("KiB/open stream", "s1000.bytes_each", 1, 1024),
         Column("chunks/s, 1,000 streams", "s1000.per_s"),
     ),
@@ -84,6 +60,7 @@ TABLES = {
         times("reply.cpu_each"),
         Column("ms p50", "reply.whole_p50", 2, 1000),
         Column("start s", "rest.start_s", 2),
+        Column("`--help` s", "rest.help_s", 3),
         Column("idle MiB", "rest.idle_bytes", 1, 1 << 20),
         Column("peak MiB", "all.peak_bytes", 1, 1 << 20),
         Column("failed", "all.failed"),
@@ -110,9 +87,10 @@ def tell(rounds: Rounds, versions: Mapping[str, str], machine: str, stolen: floa
     """The whole report, in Markdown."""
     medians = medians_of(rounds)
     parts = [machine, "  \n".join(filter(None, versions.values()))]
+    if NODE in medians:
+        parts += ["### Aims", aims(RUN_AIMS, medians)]
     for title, columns in TABLES.items():
-        rows = [[name, *(column.cell(name, medians) for column in columns)] for name in medians]
-        parts += [f"### {title}", table(["proxy", *(column.title for column in columns)], rows)]
+        parts += [f"### {title}", compared(columns, medians)]
     return "\n\n".join(filter(None, [*parts, trust(rounds, stolen)])) + "\n"
 
 
@@ -135,15 +113,6 @@ def trust(rounds: Rounds, stolen: float) -> str:
         if len(rounds) > 1 and spreads:
             told.append(f"Spread of {title}, (most - least) / median: {', '.join(spreads)}.")
     return "  \n".join(told)
-
-
-def spread(values: Sequence[float]) -> float:
-    return (max(values) - min(values)) / statistics.median(values)
-
-
-def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [titles, ["---", *["--:"] * (len(titles) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def machine() -> str:

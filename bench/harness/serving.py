@@ -8,7 +8,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +49,8 @@ class Running:
     port: int
     pid: int | None
     start_s: float
+    headers: Sequence[str] = ()
+    """What each request to it carries besides."""
 
     @property
     def pids(self) -> list[int]:
@@ -89,16 +91,17 @@ def serving(proxy: Proxy, mock: Mock, cpus: Cpus) -> Iterator[Running]:
         return
     with tempfile.TemporaryDirectory(prefix=f"bench-{proxy.name}-") as name:
         folder, port = Path(name), _free_port()
-        process, began = _start(proxy, folder, port, mock, cpus)
+        filled = {"port": str(port), "upstream": f"127.0.0.1:{mock.port}", "folder": name}
+        headers = [Template(line).substitute(filled) for line in proxy.headers]
+        process, began = _start(proxy, folder, filled, cpus)
         try:
             _wait_until_ready(proxy, process, port, folder / "log", began + START_LIMIT_S)
-            yield Running(proxy, port, process.pid, time.monotonic() - began)
+            yield Running(proxy, port, process.pid, time.monotonic() - began, headers)
         finally:
             _stop(process)
 
 
-def _start(proxy: Proxy, folder: Path, port: int, mock: Mock, cpus: Cpus) -> tuple[subprocess.Popen[bytes], float]:
-    filled = {"port": port, "upstream": f"127.0.0.1:{mock.port}", "folder": folder}
+def _start(proxy: Proxy, folder: Path, filled: Mapping[str, str], cpus: Cpus) -> tuple[subprocess.Popen[bytes], float]:
     for file in proxy.files:
         (folder / file).write_text(Template((BENCH / file).read_text()).substitute(filled))
     command = ["taskset", "-c", str(cpus.proxy), *(Template(word).substitute(filled) for word in proxy.command)]
