@@ -8,9 +8,10 @@ COMPILE = uv pip compile --quiet --universal -p 3.11 --generate-hashes --no-emit
 # Most tests wait most of the time. A file's tests stay together.
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 WORKERS ?= 2
+MINUTES ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check reliability lock clean
+.PHONY: help run demo test check reliability soak lock clean
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -36,8 +37,11 @@ else
 	$(PYTEST) -m "not engine and not reliability"
 endif
 
-reliability: $(VENV)/.dev ## the long simulations: hundreds of nodes, hours of pretended time; some minutes
+reliability: $(VENV)/.dev ## the long suites: hundreds of simulated nodes, fuzzing, faults at full size (docs/reliability.md)
 	$(BIN)/python -m pytest -m reliability
+
+soak: $(VENV)/.dev ## an hour of five busy nodes, while nodes and model servers fail; MINUTES=3 for a first impression
+	$(BIN)/python bench/soak --minutes $(MINUTES)
 
 lock: ## pin pyproject.toml's dependencies anew, keeping versions that still fit (UPGRADE=1: the newest)
 	@set -e; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \

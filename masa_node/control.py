@@ -10,14 +10,17 @@ from typing import Annotated, TypeVar
 
 import msgspec
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from handlers.middlewares.refusals import refusals
 from masa_node import rotating
 from masa_node.joined import Joined
 from masa_node.pausing import Pause
-from peers.errors import BadRequest
+from peers.errors import BadRequest, MasaError
 from peers.guests import Guests
 from peers.network.dialing import Address, BadAddress
+from peers.network.disk import not_written
+from peers.network.identity import unusable
 from peers.network.rotation import UnknownName
 from peers.network.tokens import BadToken, Invite, parse_invite
 
@@ -57,8 +60,11 @@ Asked = TypeVar("Asked", InviteAsked, JoinAsked, DenyAsked, RotateAsked, PauseAs
 
 @asynccontextmanager
 async def controlled(joined: Joined, pausing: Pause, guests: Guests, folder: Path) -> AsyncIterator[None]:
-    """Answer on the folder's control socket until the block is left. The folder is locked: an old socket is dead."""
-    app = web.Application(middlewares=[refusals])
+    """Answer on the folder's control socket until the block is left. The folder is locked: an old socket is dead.
+
+    Raises IdentityError: there can be no socket.
+    """
+    app = web.Application(middlewares=[refusals, disk_faults])
     app[JOINED], app[PAUSE], app[GUESTS] = joined, pausing, guests
     app.router.add_post("/invite", invite)
     app.router.add_post("/join", join)
@@ -69,10 +75,13 @@ async def controlled(joined: Joined, pausing: Pause, guests: Guests, folder: Pat
     app.router.add_post("/resume", resume)
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.25)
     await runner.setup()
-    path = await asyncio.to_thread(_make_place, folder)
-    await web.UnixSite(runner, str(path)).start()
-    # Whoever cannot enter the folder, which is its owner's alone, cannot have come in before this.
-    await asyncio.to_thread(path.chmod, 0o600)
+    try:
+        path = await asyncio.to_thread(_make_place, folder)
+        await web.UnixSite(runner, str(path)).start()
+        # Whoever cannot enter the folder, which is its owner's alone, cannot have come in before this.
+        await asyncio.to_thread(path.chmod, 0o600)
+    except OSError as error:
+        raise unusable(folder, error) from error
     try:
         yield
     finally:
@@ -85,6 +94,15 @@ def socket_path(folder: Path) -> Path:
     with suppress(OSError, UnicodeDecodeError):
         return Path((folder / POINTER).read_text().strip())
     return folder / SOCKET
+
+
+@web.middleware
+async def disk_faults(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """What a command asked for was not kept, and its owner is told why."""
+    try:
+        return await handler(request)
+    except OSError as error:
+        raise MasaError(500, "not_kept", f"not done: {not_written(error)}") from error
 
 
 async def invite(request: web.Request) -> web.Response:

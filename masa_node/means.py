@@ -6,16 +6,21 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
+import structlog
+
 from config.settings import ConfigError, Problem, Settings
 from masa_node.listening import listening_sockets
 from masa_node.surroundings import in_container, own_addresses, port_owner
 from peers.network.certificates import NotStaked, read_certificate
+from peers.network.disk import not_written
 from peers.network.identity import BadKey
 from peers.network.stake import Certificates, SharedSecret, Stake
 from peers.network.store import Store
 from peers.network.terms import Bootnode
 from peers.network.tokens import BadToken, Secret, parse_certificate, parse_secrets
 from peers.wire import NodeId
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +83,15 @@ def check_stake(settings: Settings) -> None:
 
 
 def listen(settings: Settings, store: Store) -> list[socket.socket]:
-    """The peer listener's sockets, bound. A port that PEER_PORT=0 picked is kept. Raises OSError."""
-    sockets = listening_sockets(settings.peer_host, settings.peer_port or store.port())
-    if not settings.peer_port:
-        store.keep_port(sockets[0].getsockname()[1])
+    """The peer listener's sockets, bound. A port that PEER_PORT=0 picked is kept, if it can be. Raises OSError."""
+    kept = store.port()
+    sockets = listening_sockets(settings.peer_host, settings.peer_port or kept)
+    picked = sockets[0].getsockname()[1]
+    if not settings.peer_port and picked != kept:
+        try:
+            store.keep_port(picked)
+        except OSError as error:
+            log.warning("not_kept", reason=f"the port that PEER_PORT=0 picked: {not_written(error)}")
     return sockets
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from peers.errors import Busy, MasaError
+from peers.network.disk import not_written
 from peers.network.store import Store
 
 ASK_AGAIN = 60
@@ -27,7 +28,7 @@ class Pause:
         return self._until if self._clock() < self._until else None
 
     async def begin(self, seconds: float | None) -> None:
-        """None: until it is ended."""
+        """None: until it is ended. Raises MasaError: see `_keep`."""
         await self._keep(math.inf if seconds is None else self._clock() + seconds)
 
     async def end(self) -> None:
@@ -43,8 +44,13 @@ class Pause:
         return Busy(text, code="paused", retry_after=left)
 
     async def _keep(self, until: float) -> None:
-        await asyncio.to_thread(self._store.keep_pause, until)
+        """It counts from now on, whatever the disk says. Raises MasaError: a restart will not know of it."""
         self._until = until
+        try:
+            await asyncio.to_thread(self._store.keep_pause, until)
+        except OSError as error:
+            text = f"done, but a restart will not know of it: {not_written(error)}"
+            raise MasaError(500, "not_kept", text) from error
 
 
 def shown(until: float) -> str:

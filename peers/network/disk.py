@@ -21,6 +21,11 @@ def write_whole(path: Path, text: str) -> None:
     sync_folder(path.parent)
 
 
+def not_written(error: OSError) -> str:
+    """For people."""
+    return f"MASA_DIR cannot be written ({error.strerror})"
+
+
 def sync_folder(folder: Path) -> None:
     """The names in a folder are on disk only when the folder is."""
     handle = os.open(folder, os.O_RDONLY)

@@ -1,12 +1,13 @@
 """Identity: a node's Ed25519 key pair, kept in MASA_DIR; the id is the public key (docs/security.md C-3, C-4)."""
 
 import base64
+import errno
 import fcntl
 import os
 import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -48,9 +49,12 @@ def load_key(folder: Path, name: str) -> Ed25519PrivateKey:
             _write_new(path, Ed25519PrivateKey.generate())
         return _read(path)
     except OSError as error:
-        raise IdentityError(
-            f"MASA_DIR {folder} cannot be used ({error.strerror}); set MASA_DIR to a folder of your own"
-        ) from error
+        raise unusable(folder, error) from error
+
+
+def unusable(folder: Path, error: OSError) -> IdentityError:
+    why = "its disk is full; make room" if error.errno == errno.ENOSPC else f"{error.strerror}; make it writable"
+    return IdentityError(f"MASA_DIR {folder} cannot be used ({why}, or set MASA_DIR to a folder of your own)")
 
 
 def node_id(key: Ed25519PrivateKey) -> NodeId:
@@ -89,20 +93,24 @@ def strong(raw: bytes) -> bytes:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder: one running node each. Raises IdentityError where another one holds it."""
-    with (folder / "lock").open("a+") as file:
+    """Hold the folder: one running node each. Raises IdentityError: another one holds it, or nothing can be written."""
+    try:
+        file = (folder / "lock").open("ab+", buffering=0)
+    except OSError as error:
+        raise unusable(folder, error) from error
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             file.seek(0)
-            holder = file.read(20).strip() or "another process"
+            holder = (file.read(20) or b"").decode("ascii", "replace").strip() or "another process"
             raise IdentityError(
                 f"MASA_DIR {folder} is in use by a running node (process {holder}); "
                 "stop it, or give this one a MASA_DIR of its own"
             ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+        with suppress(OSError):  # on a full disk: the number is for people, the lock is what counts
+            file.truncate(0)
+            file.write(str(os.getpid()).encode())
         yield
 
 
@@ -112,11 +120,10 @@ def _write_new(path: Path, key: Ed25519PrivateKey) -> None:
     handle, name = tempfile.mkstemp(prefix=path.stem, suffix=".new", dir=path.parent)
     draft = Path(name)
     try:
-        os.write(handle, pem)
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(pem)
+            file.flush()
+            os.fsync(handle)
         os.link(draft, path)  # Unlike a rename, it never replaces a key that somebody made meanwhile.
     except FileExistsError:
         pass
