@@ -1,12 +1,15 @@
 """set_up(): the log. One line per fact, pretty or JSON; only allowed fields, never a secret, prompt or answer."""
 
+import asyncio
 import logging
 import os
 import re
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import TextIO
+from contextvars import ContextVar
+from typing import BinaryIO, TextIO
 
 import msgspec
 import structlog
@@ -27,7 +30,13 @@ FIELDS = frozenset(
 """What may stand beside `ts`, `level` and `event`. `path` is a route's pattern, `client` is cut to its network."""
 
 LIBRARIES = ("aiohttp.server", "aiohttp.client", "aiohttp.web", "aiohttp.internal", "aiohttp.websocket", "asyncio")
+REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
+"""Of the request that is being answered: every line has it until then."""
+MOST_GATHERED = 64
+"""Lines."""
 LONGEST = 300
+LARGEST = 2**63
+"""Of numbers: no reader of JSON takes more."""
 DEEPEST = 10
 _NOT_CONSTANT = re.compile(r"[%<({\[\"'`\r\n]")
 
@@ -36,15 +45,13 @@ def set_up(level: str, format: str | None, stream: TextIO | None = None) -> None
     """Log to `stream`, by default standard error; `format` None: pretty on a terminal, else JSON. Later calls win."""
     out = sys.stderr if stream is None else stream
     pretty = format == "pretty" or (format is None and out.isatty())
-    lines = Lines(out)
+    buffer = None if pretty or out.isatty() else getattr(out, "buffer", None)
+    lines = Lines(out) if buffer is None else Gathered(buffer)
     structlog.configure(
         processors=[
-            structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"),
-            crashes_located,
-            allowed_only,
-            _pretty(out) if pretty else as_json,
+            Facts(),
+            _pretty(out) if pretty else as_json if buffer is None else as_bytes,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=lambda *_: lines,
@@ -68,9 +75,76 @@ class Lines:
     debug = info = warning = error = critical = msg
 
 
-def crashes_located(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+class Gathered:
+    """As Lines, into a file or a pipe: one write for all lines of a turn of the loop, or for MOST_GATHERED of them."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.stream = stream
+        self._lines: list[bytes] = []
+        self._due: asyncio.AbstractEventLoop | None = None
+        """The loop that will flush."""
+
+    def msg(self, line: bytes) -> None:
+        self._lines.append(line)
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._flush()
+            return
+        if len(self._lines) >= MOST_GATHERED:
+            self._flush()
+        elif loop is not self._due:
+            self._due = loop
+            loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._due = None
+        count = len(self._lines)  # another thread may add one meanwhile
+        rest = memoryview(b"".join(self._lines[:count]))
+        with suppress(OSError, ValueError):
+            while rest:
+                rest = rest[self.stream.write(rest) :]
+            self.stream.flush()
+        del self._lines[:count]
+
+    debug = info = warning = error = critical = msg
+
+
+class Facts:
+    """What becomes of a line's fields, as one step since it is taken for every request: when it was, for which request,
+    and of the rest only what is allowed, known and plain."""
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._text = ""
+        """Day and time of this second."""
+
+    def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        if "exc_info" in event:
+            locate_crash(event)
+        kept: EventDict = {"ts": self._stamp(), "level": event["level"], "event": plain(event["event"])}
+        if (request_id := REQUEST_ID.get()) is not None:
+            kept["request_id"] = request_id
+        for key, value in event.items():
+            if value is not None and key in FIELDS:
+                kind = type(value)
+                simple = kind is float or kind is bool or (kind is int and -LARGEST < value < LARGEST)
+                kept[key] = value if simple else plain(value)
+        if isinstance(address := kept.get("url"), str):
+            kept["url"] = masked_url(address)
+        return kept
+
+    def _stamp(self) -> str:
+        """In UTC, to the microsecond."""
+        second, rest = divmod(time.time_ns(), 1_000_000_000)
+        if second != self._second:
+            self._second, self._text = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        return f"{self._text}.{rest // 1000:06d}Z"
+
+
+def locate_crash(event: EventDict) -> None:
     """An exception as its type and where it was raised: its text may hold what a caller sent."""
-    error = event.pop("exc_info", None)
+    error = event.pop("exc_info")
     if error is True:
         error = sys.exc_info()
     if isinstance(error, tuple):
@@ -78,23 +152,16 @@ def crashes_located(_logger: WrappedLogger, _method: str, event: EventDict) -> E
     if isinstance(error, BaseException):
         event.setdefault("error", type(error).__name__)
         event["trace"] = trace(error)
-    return event
-
-
-def allowed_only(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Drops what nobody allowed and what is not known; values that are not plain become their type."""
-    kept = {key: plain(value) for key, value in event.items() if key in FIELDS and value is not None}
-    if isinstance(address := kept.get("url"), str):
-        kept["url"] = masked_url(address)
-    return {"ts": event["ts"], "level": event["level"], "event": plain(event["event"]), **kept}
 
 
 def plain(value: object) -> object:
     """What JSON and a terminal can show as it is; of anything else, bytes and exceptions too, only the type."""
+    if type(value) is str and len(value) <= LONGEST and value.isprintable():
+        return value  # by far the most
     match value:
         case None | bool() | float():
             return value
-        case int() if value.bit_length() < 64:
+        case int() if -LARGEST < value < LARGEST:
             return value
         case str():
             cut = value[:LONGEST]
@@ -111,6 +178,10 @@ def plain(value: object) -> object:
 
 def as_json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
     return msgspec.json.encode(event).decode()
+
+
+def as_bytes(_logger: WrappedLogger, _method: str, event: EventDict) -> bytes:
+    return msgspec.json.encode(event) + b"\n"
 
 
 def trace(error: BaseException) -> list[str]:

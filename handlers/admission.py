@@ -29,6 +29,8 @@ class BodyMemory:
 class Lease:
     """One body's share of BodyMemory."""
 
+    __slots__ = ("_memory", "size")
+
     def __init__(self, memory: BodyMemory) -> None:
         self._memory = memory
         self.size = 0
@@ -66,14 +68,22 @@ class Turns:
     @asynccontextmanager
     async def place(self, caller: str) -> AsyncIterator[None]:
         """Hold a place. Raises Busy: 429 `queue_full` at once, or 503 `busy` when the wait was too long."""
+        await self.take(caller)
+        try:
+            yield
+        finally:
+            self.release()
+
+    async def take(self, caller: str) -> None:
+        """As place(), for who calls release() itself: a generator costs more than all the rest of it."""
         if self.taken >= self.places:
             await self._wait(caller)
         else:
             self.taken += 1
-        try:
-            yield
-        finally:
-            self.taken -= 1
+
+    def release(self) -> None:
+        self.taken -= 1
+        if self._waiting:
             self._next()
 
     async def _wait(self, caller: str) -> None:

@@ -1,12 +1,14 @@
 """Node to node: what other nodes ask of this one, under /peer/v1/."""
 
 import asyncio
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from peers.errors import BadRequest, MasaError
 from peers.network.carrier import Identified, Identify
@@ -15,13 +17,13 @@ from peers.network.certificates import NetworkId, NotStaked
 from peers.network.contact import ping_answer, proof_bytes
 from peers.network.dialbacks import DialBacks
 from peers.network.frames import LARGEST as LARGEST_FRAME
-from peers.network.gate import Buckets, Gate
+from peers.network.gate import Buckets, Gate, Knock
 from peers.network.intake import TAKEN, Outcome
 from peers.network.membership import Membership
+from peers.network.pairing import KIND, LONGEST_QUESTION, answered
 from peers.network.records import Record, RecordError, read
 from peers.network.rotating import Rotating
 from peers.network.rotation import LARGEST as LARGEST_ROTATION
-from peers.network.signatures import Claim
 from peers.network.stake import Stake
 from peers.network.traffic import Traffic
 from peers.network.whereabouts import Whereabouts
@@ -50,7 +52,7 @@ class Between:
     rotating: Rotating | None = None
     """None in a network of certificates."""
 
-    def head(self, request: web.Request, *, known: bool) -> Claim:
+    def head(self, request: web.Request, *, known: bool) -> Knock:
         """What it claims, before its body is read. Raises MasaError."""
         source = request.remote or ""
         return self.gate.head(request.method, request.raw_path, request.headers, source, self.clock(), known=known)
@@ -132,13 +134,23 @@ async def secret(request: web.Request) -> web.Response:
     return web.Response(body=msgspec.json.encode(answer), content_type="application/json")
 
 
+async def session(request: web.Request) -> web.Response:
+    """Agrees a key with the sender, by which it then signs."""
+    between = request.app[BETWEEN]
+    sender, body = await received(request, LONGEST_QUESTION, known=True)
+    ours, name = X25519PrivateKey.generate(), secrets.token_bytes(16)
+    agreed, answer = answered(body, sender, between.key, between.stake.networks, ours, name)
+    between.gate.sessions.add(sender, agreed, between.clock())
+    return web.Response(body=answer, content_type=KIND)
+
+
 async def received(request: web.Request, limit: int, *, known: bool) -> tuple[NodeId, bytes]:
     """The sender, proven, and the body. Raises MasaError."""
     between = request.app[BETWEEN]
-    claim = between.head(request, known=known)
+    knock = between.head(request, known=known)
     body = await _body(request, limit)
     now = between.clock()
-    sender = between.gate.body(claim, body, now)
+    sender = between.gate.body(knock, body, now)
     between.whereabouts.dialled(between.membership.clock.local(now))
     return sender, body
 

@@ -1,13 +1,14 @@
 """The pass-through door of every dialect: bytes in, a Call out to whoever answers, bytes back."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import get_args
 
 from aiohttp import HttpVersion10, hdrs, web
 
 from handlers.admission import Lease
-from handlers.keys import BODIES, EXPECT, ROUTER, SETTINGS, SIGHT, TURNS
-from handlers.middlewares.door import check_content_type
+from handlers.keys import BODIES, EXPECT, ROUTER, SETTINGS, SIGHT, TURNS, Sight
+from handlers.middlewares.door import JSON, bare, check_content_type
 from handlers.relay import relay
 from peers.doors import BY_PATH
 from peers.errors import BadRequest, MasaError
@@ -37,7 +38,7 @@ async def chat(request: web.Request) -> web.StreamResponse:
     check_content_type(request)
     with request.app[BODIES].lease(declared_length(request, request.app[SETTINGS].max_body_bytes)) as lease:
         call = await read_call(request, lease)
-        async with request.app[TURNS].place(caller(request)):
+        async with request.app[TURNS].place(caller(request.headers, request.remote or "")):
             reply = await request.app[ROUTER].open(call)
             del call  # The upstream has the body: it is not kept for as long as the answer streams.
             lease.release()
@@ -50,18 +51,24 @@ async def read_call(request: web.Request, lease: Lease) -> Call:
     body = await read_body(request, lease, limit)
     seen = await peek_at(request, body, door, limit)
     sight = request[SIGHT]
-    sight.bytes_in, sight.model, sight.operation = len(body), seen.model, door.operation
-    sight.stream = door.streams if seen.stream is None else seen.stream
+    stream = note_peek(sight, door, seen, len(body))
     headers = crossing(request)
-    if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        headers["content-type"] = "application/json"
+    if bare(headers.get("content-type", "")) != JSON:
+        headers["content-type"] = JSON
     query, hop = request.raw_path.partition("?")[2], "Masa-Hop" in request.headers
-    return Call(sight.id, door, seen.model, sight.stream, body, headers, query, hop, _ask(request))
+    ask = asked(request.headers.get("X-Masa-Ask"))
+    return Call(sight.id, door, seen.model, stream, body, headers, query, hop, ask)
 
 
-def _ask(request: web.Request) -> Ask | None:
-    """Raises BadRequest for another word: who misspells `off` does not want the network asked."""
-    told = request.headers.get("X-Masa-Ask")
+def note_peek(sight: Sight, door: Door, seen: Peek, size: int) -> bool:
+    """What is told of the call afterwards. Whether its answer streams."""
+    sight.bytes_in, sight.model, sight.operation = size, seen.model, door.operation
+    sight.stream = door.streams if seen.stream is None else seen.stream
+    return sight.stream
+
+
+def asked(told: str | None) -> Ask | None:
+    """What `X-Masa-Ask` says. Raises BadRequest for another word: who misspells `off` does not want peers asked."""
     for ask in _ASKS:
         if told == ask:
             return ask
@@ -116,9 +123,9 @@ def too_large(limit: int) -> MasaError:
     return MasaError(413, "body_too_large", f"the body is over {limit} bytes (MAX_BODY_BYTES)", close=True)
 
 
-def caller(request: web.Request) -> str:
-    """Who takes turns with whom: by key where there are keys, else by address."""
-    return request.headers.get(hdrs.AUTHORIZATION) or request.headers.get("x-api-key") or request.remote or ""
+def caller(headers: Mapping[str, str], address: str) -> str:
+    """Who takes turns with whom: by key where there are keys, else by address. `headers`: as holds_one() takes them."""
+    return headers.get("authorization") or headers.get("x-api-key") or address
 
 
 async def peek_at(request: web.Request, body: bytes, door: Door, limit: int) -> Peek:

@@ -20,9 +20,8 @@ from peers.doors import FORWARDED
 from peers.errors import BadRequest, Busy, MasaError, ModelNotFound
 from peers.guests import Guest, Guests
 from peers.metrics import Metrics
-from peers.network.gate import Buckets
+from peers.network.gate import Buckets, Knock
 from peers.network.policy import refusal
-from peers.network.signatures import Claim
 from peers.network.stake import SharedSecret
 from peers.peek import inflate
 from peers.upstreams.own import Own
@@ -31,6 +30,8 @@ from peers.wire import Answerer, Call, Door, Model, Reply
 log = structlog.get_logger(__name__)
 
 FORWARD = "/peer/v1/forward"
+END_SECONDS = 1.0
+"""For which the end of an answer that its asker has stopped may wait for the asker to read."""
 LONGEST_DEADLINE = 86_400_000
 """Milliseconds."""
 A_MINUTE = 60.0
@@ -73,34 +74,45 @@ class Told:
     bytes_out: int = 0
 
 
+class _Stopped(Exception):
+    """Its own asker said by `calls` that nobody wants the rest."""
+
+
 async def forward(request: web.Request) -> web.StreamResponse:
     """Cheap questions first: the signature's head, the path, the body's length; then the body, and who sent it."""
     arrived, serving = asyncio.get_running_loop().time(), request.app.get(SERVING)
-    claim = request.app[BETWEEN].head(request, known=True)
-    door = FORWARDED.get(claim.request.path.removeprefix(FORWARD))
+    knock = request.app[BETWEEN].head(request, known=True)
+    door = FORWARDED.get(knock.request.path.removeprefix(FORWARD))
     if door is None or serving is None:
         raise MasaError(404, "not_found", "peers may not ask for this path")
     if closed := serving.closed():
         raise closed
-    _check_head(request, claim)
+    _check_head(request, knock)
     size = declared_length(request, serving.most_body)
-    serving.guests.check_new(claim.keyid, claim.request.request_id, arrived)
+    serving.guests.check_new(knock.sender, knock.request.request_id, arrived)
     with _telling(request.app[METRICS]) as told, serving.bodies.lease(size) as lease:
         try:
-            async with asyncio.timeout_at(arrived + claim.request.deadline_ms / 1000):
-                call = await _received(request, serving, claim, door, lease, told)
+            async with asyncio.timeout_at(arrived + knock.request.deadline_ms / 1000):
+                call = await _received(request, serving, knock, door, lease, told)
         except TimeoutError:
             raise _late() from None
-        async with _working(serving.guests, claim, call, arrived, told) as guest:
-            reply = await serving.answerer.open(replace(call, guest=guest))
-            del call
-            lease.release()
-            return await _relay(request, reply, guest, told)
+        out = web.StreamResponse()
+        try:
+            async with _working(serving.guests, knock, call, arrived, told) as guest:
+                reply = await serving.answerer.open(replace(call, guest=guest))
+                del call
+                lease.release()
+                await _relay(request, reply, out, guest, told)
+        except _Stopped:
+            await _end_early(out)
+        else:
+            await out.write_eof()
+        return out
 
 
-def _check_head(request: web.Request, claim: Claim) -> None:
+def _check_head(request: web.Request, knock: Knock) -> None:
     """What the signature's form leaves open. Raises MasaError."""
-    deadline, kind = claim.request.deadline_ms, claim.request.content_type
+    deadline, kind = knock.request.deadline_ms, knock.request.content_type
     if deadline > LONGEST_DEADLINE or not QUERY.fullmatch(request.headers.get("Masa-Query", "")):
         raise BadRequest("malformed", "Masa-Deadline is a day at most; Masa-Query is what stood behind a question mark")
     if kind.partition(";")[0].strip().lower() != "application/json":
@@ -109,13 +121,13 @@ def _check_head(request: web.Request, claim: Claim) -> None:
         raise _late()
 
 
-async def _received(request: web.Request, serving: Serving, claim: Claim, door: Door, lease: Lease, told: Told) -> Call:
+async def _received(request: web.Request, serving: Serving, knock: Knock, door: Door, lease: Lease, told: Told) -> Call:
     """The call, whose sender is known and may ask for it. Raises MasaError."""
     between, now = request.app[BETWEEN], asyncio.get_running_loop().time()
     body = await read_body(request, lease, serving.most_body)
-    sender = between.gate.body(claim, body, between.clock())
+    sender = between.gate.body(knock, body, between.clock())
     told.name, told.peer, told.bytes_in = request_id(request.headers.get("X-Request-Id")), sender[:8], len(body)
-    serving.guests.note(sender, claim.request.request_id, now)
+    serving.guests.note(sender, knock.request.request_id, now)
     strangers = not isinstance(between.stake, SharedSecret)
     if strangers:
         serving.strangers.take(sender, now)
@@ -124,7 +136,7 @@ async def _received(request: web.Request, serving: Serving, claim: Claim, door: 
     told.model, stream = seen.model, door.streams if seen.stream is None else seen.stream
     model = _shared(serving.own, seen.model)
     await _check_policy(request, body, door, model, strangers=strangers, limit=serving.most_body)
-    headers = crossing(request) | {"content-type": claim.request.content_type}
+    headers = crossing(request) | {"content-type": knock.request.content_type}
     query = request.headers.get("Masa-Query", "")
     return Call(told.name, door, seen.model, stream, body, headers, query, hop=True)
 
@@ -153,17 +165,17 @@ async def _check_policy(
 
 
 @asynccontextmanager
-async def _working(guests: Guests, claim: Claim, call: Call, arrived: float, told: Told) -> AsyncIterator[Guest]:
-    """Work on it, for as long as somebody waits for it and nobody has it stopped. Raises MasaError, Cut."""
+async def _working(guests: Guests, knock: Knock, call: Call, arrived: float, told: Told) -> AsyncIterator[Guest]:
+    """Work on it, for as long as somebody waits for it and nobody has it stopped. Raises MasaError, _Stopped."""
     loop = asyncio.get_running_loop()
-    deadline = asyncio.timeout_at(arrived + claim.request.deadline_ms / 1000)
+    deadline = asyncio.timeout_at(arrived + knock.request.deadline_ms / 1000)
 
     def halt() -> None:
         if not deadline.expired():
             deadline.reschedule(loop.time())
 
     guest = Guest(
-        claim.keyid, claim.request.request_id, halt, lambda: deadline.reschedule(None), since=arrived,
+        knock.sender, knock.request.request_id, halt, lambda: deadline.reschedule(None), since=arrived,
         model=call.model, size=len(call.body), stream=call.stream,
     )  # fmt: skip
     del call
@@ -183,7 +195,7 @@ def _ended(guest: Guest) -> Exception:
         case "gave_way":
             return Busy("an own caller of this node came first")
         case "stopped":
-            return Cut()
+            return _Stopped()
     return _late()
 
 
@@ -191,9 +203,10 @@ def _late() -> MasaError:
     return MasaError(504, "deadline", "its asker waits no longer")
 
 
-async def _relay(request: web.Request, reply: Reply, guest: Guest, told: Told) -> web.StreamResponse:
+async def _relay(request: web.Request, reply: Reply, out: web.StreamResponse, guest: Guest, told: Told) -> None:
     """Nothing goes out before the first byte has come. Its own end is the only one: a broken answer is cut, no more."""
-    out = web.StreamResponse(status=reply.status, headers=reply.headers)
+    out.set_status(reply.status)
+    out.headers.update(reply.headers)
     with closing(reply):
         chunk = await anext(reply.chunks, None)
         if not guest.begin(asyncio.get_running_loop().time()):
@@ -209,8 +222,19 @@ async def _relay(request: web.Request, reply: Reply, guest: Guest, told: Told) -
         except MasaError as error:
             told.outcome, told.code = "cut", error.code
             raise Cut from error
-        await out.write_eof()
-    return out
+
+
+async def _end_early(out: web.StreamResponse) -> None:
+    """In good form, for the asker who stopped it and reads it no more: the connection lives. Raises MasaError, Cut."""
+    if not out.prepared:
+        raise MasaError(499, "stopped", "its asker stopped it")
+    if out.headers.get("Transfer-Encoding") != "chunked":
+        raise Cut
+    try:
+        async with asyncio.timeout(END_SECONDS):
+            await out.write_eof()
+    except TimeoutError:
+        raise Cut from None
 
 
 @contextmanager
@@ -219,7 +243,8 @@ def _telling(metrics: Metrics) -> Iterator[Told]:
     told, began = Told(), time.monotonic()
     try:
         yield told
-        told.outcome = "ok" if (told.status or 0) < 400 else "refused" if (told.status or 0) < 500 else "failed"
+        fine = "ok" if (told.status or 0) < 400 else "refused" if (told.status or 0) < 500 else "failed"
+        told.outcome = told.outcome or fine
     except MasaError as error:
         told.status, told.code, told.outcome = error.status, error.code, told.outcome or "refused"
         raise

@@ -58,9 +58,12 @@ class Sight:
     stream: bool | None = None
     route: str = ""
     provider: str = ""
+    status: int = 500
+    """Of the answer, once there is one."""
     code: str = ""
     """Of a MasaError, where there was one."""
-    tail: bytes = field(default=b"", repr=False)
+    tail: bytearray = field(default_factory=bytearray, repr=False)
+    """Of the answer's body."""
 
 
 SETTINGS = web.AppKey("settings", Settings)

@@ -13,6 +13,9 @@ from peers.errors import MasaError
 from peers.usage import TAIL
 from peers.wire import Dialect, NodeId, Reply
 
+SLACK = 1024
+"""Bytes by which the end that is kept of an answer may grow before it is shortened: not each chunk copies all of it."""
+
 
 class Cut(ConnectionError):
     """The answer broke after its first byte: the connection is cut, so that what was sent never looks whole."""
@@ -22,24 +25,30 @@ async def relay(request: web.Request, reply: Reply) -> web.StreamResponse:
     """Stream the reply to the caller. A break after the first byte stays visible: an end is never faked."""
     sight = request[SIGHT]
     sight.route, sight.provider = reply.route, reply.provider
-    out = web.StreamResponse(status=reply.status, headers={**reply.headers, **_told_of(reply)})
+    out = web.StreamResponse(status=reply.status, headers={**reply.headers, **told_of(reply)})
     with closing(reply):
         await out.prepare(request)
         try:
             async for chunk in reply.chunks:
-                _note(sight, chunk)
+                note(sight, chunk)
                 await out.write(chunk)
         except MasaError as error:
             sight.code = error.code
-            await _tell(request, out, reply, error)
+            unit = late_unit(reply, BY_PATH[request.path].dialect, sight.tail, error)
+            if unit is not None:
+                await out.write(unit)
             raise Cut from error
         await out.write_eof()
     return out
 
 
-def _told_of(reply: Reply) -> dict[str, str]:
-    told = {"X-Masa-Route": reply.route} | ({"X-Masa-Asked": str(reply.asked)} if reply.asked else {})
-    return told | (node_headers(reply.by.node, reply.by.name) if reply.by else {})
+def told_of(reply: Reply) -> dict[str, str]:
+    told = {"X-Masa-Route": reply.route}
+    if reply.asked:
+        told["X-Masa-Asked"] = str(reply.asked)
+    if reply.by:
+        told |= node_headers(reply.by.node, reply.by.name)
+    return told
 
 
 def node_headers(node: NodeId, name: str) -> dict[str, str]:
@@ -47,19 +56,22 @@ def node_headers(node: NodeId, name: str) -> dict[str, str]:
     return {"X-Masa-Node": node, "X-Masa-Name": quote(name, safe=" !#$&'()*+,/:;=?@[]^_`{|}~")}
 
 
-def _note(sight: Sight, chunk: bytes) -> None:
+def note(sight: Sight, chunk: bytes) -> None:
+    """A chunk goes out."""
     if sight.first_byte is None:
         sight.first_byte = time.monotonic()
     sight.bytes_out += len(chunk)
-    sight.tail = chunk[-TAIL:] if len(chunk) >= TAIL else (sight.tail + chunk)[-TAIL:]
+    tail = sight.tail
+    tail += chunk if len(chunk) <= TAIL else chunk[-TAIL:]
+    if len(tail) > TAIL + SLACK:
+        del tail[:-TAIL]
 
 
-async def _tell(request: web.Request, out: web.StreamResponse, reply: Reply, error: MasaError) -> None:
-    """Say what broke in the stream's dialect, where it has a way; never inside an encoded or length-framed answer."""
+def late_unit(reply: Reply, dialect: Dialect, tail: bytearray, error: MasaError) -> bytes | None:
+    """What broke, in the stream's dialect, where it has a way; never inside an encoded or length-framed answer."""
     framed = "content-encoding" in reply.headers or "content-length" in reply.headers
-    line = None if framed else late_error(reply.headers.get("content-type", ""), BY_PATH[request.path].dialect, error)
-    if line is not None:
-        await out.write(_break_before(request[SIGHT].tail, line) + line)
+    line = None if framed else late_error(reply.headers.get("content-type", ""), dialect, error)
+    return None if line is None else _break_before(tail, line) + line
 
 
 def late_error(content_type: str, dialect: Dialect, error: MasaError) -> bytes | None:
@@ -76,7 +88,7 @@ def late_error(content_type: str, dialect: Dialect, error: MasaError) -> bytes |
     return b"data: " + msgspec.json.encode(body) + b"\n\n"
 
 
-def _break_before(tail: bytes, line: bytes) -> bytes:
+def _break_before(tail: bytearray, line: bytes) -> bytes:
     """What ends the unit that broke off: a line break before a line, an empty line before an event."""
     if not tail:
         return b""

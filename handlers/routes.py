@@ -37,6 +37,7 @@ def peer_routes(app: web.Application) -> None:
     """Everything another node can ask for; all but `ping` is signed."""
     app.router.add_get("/peer/v1/ping", between.ping, allow_head=False)
     app.router.add_post("/peer/v1/identify", between.identify)
+    app.router.add_post("/peer/v1/session", between.session)
     app.router.add_post("/peer/v1/gossip", between.gossip)
     app.router.add_post("/peer/v1/secret", between.secret)
     app.router.add_post("/peer/v1/forward/{path:.+}", forwarded.forward)

@@ -17,17 +17,19 @@ from handlers.admission import BodyMemory, Turns
 from handlers.forwarded import Serving
 from handlers.keys import ASKING, BODIES, LIFE, METRICS, NETWORK, OWN, ROUTER, SETTINGS, TURNS, WHO, Life, Who
 from handlers.middlewares.access import access, add_base_headers
-from handlers.middlewares.door import door
+from handlers.middlewares.door import door, own_hosts
 from handlers.middlewares.errors import errors
-from handlers.middlewares.keys import keys
+from handlers.middlewares.keys import accepted_keys, keys
+from handlers.plain import Judge
+from handlers.quick import Quick
 from handlers.routes import client_routes
 from masa_node import __version__
 from masa_node.control import controlled
+from masa_node.fast_path import ClientServer
 from masa_node.joined import Joined
 from masa_node.loops import Step, loops
 from masa_node.pausing import Pause
 from masa_node.renewal import Renewal
-from masa_node.server import NodeServer
 from masa_node.surroundings import possible_ollamas
 from peers.asking import Asking, Limits
 from peers.errors import MasaError
@@ -172,8 +174,7 @@ def hosted(settings: Settings, name: str, link: Link) -> HostedProvider:
 def client_app(node: Node) -> web.Application:
     """The client API. Middlewares from the outside in: access, errors, door, keys."""
     settings = node.settings
-    accepted = [key.get_secret_value() for key in settings.api_keys]
-    app = web.Application(middlewares=[access, errors, door(settings), keys(accepted)])
+    app = web.Application(middlewares=[access, errors, door(settings), keys(accepted_keys(settings))])
     app[SETTINGS], app[WHO], app[LIFE], app[OWN] = settings, node.who, node.life, node.own
     app[ROUTER], app[METRICS], app[NETWORK] = node.router, node.metrics, node.joined.reach
     app[ASKING] = node.asking
@@ -184,8 +185,12 @@ def client_app(node: Node) -> web.Application:
     return app
 
 
-def client_server(node: Node, app: web.Application) -> NodeServer:
-    server = NodeServer(app, most=node.settings.max_connections, most_per_address=node.settings.max_connections_per_ip)
+def client_server(node: Node, app: web.Application) -> ClientServer:
+    settings = node.settings
+    judge = Judge(own_hosts(settings), accepted_keys(settings), settings.max_body_bytes)
+    quick = Quick(judge, node.router, app[TURNS], node.bodies, node.metrics, node.life, node.who)
+    most, each = settings.max_connections, settings.max_connections_per_ip
+    server = ClientServer(app, quick, most=most, most_per_address=each)
     node.metrics.connections.set_function(lambda: server.open)
     return server
 

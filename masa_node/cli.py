@@ -1,9 +1,11 @@
 """masa-node: the command line. Each command lives in masa_node/commands and is imported only when it is asked for."""
 
 import argparse
+import gc
 import importlib
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 from typing import NoReturn
 
 from masa_node import __version__
@@ -71,7 +73,7 @@ hold."""
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     arguments = parser().parse_args(argv)
     try:
-        code = importlib.import_module(f"masa_node.commands.{arguments.command}").main(arguments)
+        code = _command(arguments.command).main(arguments)
     except KeyboardInterrupt:
         code = 130
     except BrokenPipeError:
@@ -79,6 +81,14 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         sys.stderr.close()
         code = 0
     sys.exit(code)
+
+
+def _command(name: str) -> ModuleType:
+    gc.disable()  # what is imported stays: to look through it again and again is a tenth of a node's start
+    try:
+        return importlib.import_module(f"masa_node.commands.{name}")
+    finally:
+        gc.enable()
 
 
 def parser() -> argparse.ArgumentParser:

@@ -22,6 +22,7 @@ from masa_node.loops import Step
 from masa_node.server import NodeServer
 from masa_node.tls_accept import accepting_tls
 from peers.metrics import Metrics
+from peers.network.agreeing import agreeing
 from peers.network.carrier import Carrier, carrying
 from peers.network.catalogue import Catalogue
 from peers.network.certificates import NotStaked
@@ -96,7 +97,7 @@ class Place:
     """What it does for its peers; None: nothing."""
     keep: Keep = lambda secrets, rotation: None
     listen: Listen = accepting_tls
-    connect: Connect = peer_connector
+    connect: Callable[[DialPolicy], Connect] = peer_connector
 
 
 @asynccontextmanager
@@ -122,9 +123,10 @@ async def networked(
         return membership.clock.network(clock())
 
     async with AsyncExitStack() as stack:
-        sessions = await stack.enter_async_context(peer_sessions(place.policy, place.connect))
+        sessions = await stack.enter_async_context(peer_sessions(place.connect(place.policy)))
         traffic = Traffic()
         contact = Contact(place.key, me, stake, sessions, corrected)
+        await stack.enter_async_context(agreeing(contact, me, stake, corrected))
         carrier = await stack.enter_async_context(carrying(membership, contact, traffic, whereabouts, clock))
         outbox = await stack.enter_async_context(open_outbox(contact))
         fetcher = await stack.enter_async_context(fetching(membership, contact, place.catalogue, clock))
@@ -150,7 +152,6 @@ async def networked(
             peer_app(between, place), most=place.most_connections, most_per_address=place.most_per_address
         )
         await stack.enter_async_context(place.listen(server, place.sockets, place.context))
-        stack.push_async_callback(server.shutdown, 0.25)
         yield Network(
             stake, membership, sessions, contact, outbox, carrier, fetcher, traffic, whereabouts, clock, rotator
         )

@@ -1,7 +1,7 @@
 """The HTTP server's shell: deadlines, connection caps, and errors before there is a request.
 
-docs/security.md C-20 … C-23. The only file that touches aiohttp's inside; tests/test_server.py holds each trick
-against the installed release.
+docs/security.md C-20 … C-23. With fast_path.py the only file that touches aiohttp's inside; tests/test_server.py holds
+each trick against the installed release.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from handlers.keys import EXPECT, METRICS, SIGHT, WHO
 from handlers.middlewares.access import base_headers, request_id
-from handlers.middlewares.errors import dialect_of, error_response
+from handlers.middlewares.errors import dialect_of, error_response, fault
 from handlers.middlewares.refusals import refused
 from peers.errors import MasaError
 
@@ -69,9 +69,8 @@ class NodeServer(web.Server):
         return Connection(self, address, loop=self._loop, **self._kwargs)
 
     def admit(self, address: str) -> bool:
-        if self.open >= self.most:
-            return False
-        if self.most_per_address and self.by_address[address] >= self.most_per_address and not _loopback(address):
+        most = self.most if _loopback(address) else self.most_per_address or self.most
+        if self.open >= self.most or self.by_address[address] >= most:
             return False
         self.open += 1
         self.by_address[address] += 1
@@ -125,14 +124,17 @@ class Connection(RequestHandler):
             super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._address is None:
-            return
+        if self._address is not None:
+            self._parse(data, alone=self._idle)
+
+    def _parse(self, data: bytes, *, alone: bool) -> None:
+        """`alone`: what comes now stands behind no other request."""
         self._heard = self._heard or bool(data)
         idle, seen = self._idle, self._request_count
         super().data_received(data)
         if self._request_count != seen:
             self._disarm()
-            self._look_at(self._request_count - seen, alone=idle)
+            self._look_at(self._request_count - seen, alone=alone)
         elif self._among_peers and self._body is self._answered and self._body.total_bytes > MOST_UNREAD:
             self._cut()
         elif idle and data and self._head_timer is None:
@@ -208,11 +210,10 @@ class Connection(RequestHandler):
         if gone or begun:
             self._end_unclean(request)
             raise ConnectionError("the answer broke off")
-        error = MasaError(500, "internal", "a fault of this node; its log says where", close=True)
         if SIGHT not in request:
-            return self._refuse(error)
+            return self._refuse(fault())
         dialect = dialect_of(request.path, request.headers.get("anthropic-version"))
-        return error_response(error, dialect, request[SIGHT].id)
+        return error_response(fault(), dialect, request[SIGHT].id)
 
     def log_exception(self, *args: Any, **kwargs: Any) -> None:
         """A body that broke off while aiohttp was throwing it away is no fault."""
@@ -225,7 +226,7 @@ class Connection(RequestHandler):
         if self._among_peers:
             return refused(error)
         log.info("request", request_id=name, path="unparsed", status=error.status, code=error.code, outcome="refused")
-        app[METRICS].requests.labels("unparsed", str(error.status), "refused").inc()
+        app[METRICS].request("unparsed", error.status, "refused")
         response = error_response(error, "any", name)
         response.headers.update(base_headers(app[WHO]) | {"X-Request-Id": name})
         response.force_close()

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_address
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -16,8 +17,7 @@ from masa_node.peering import Network, Place
 from peers.errors import MasaError
 from peers.network.clock import ASLEEP
 from peers.network.contact import own_proofs
-from peers.network.discovery import Discovery, lan
-from peers.network.hints import Hint, Presence
+from peers.network.disk import not_written
 from peers.network.outlook import LanView, NetworkView, Notice, core_notices, members_by_status, shut_out
 from peers.network.reach import Reach
 from peers.network.stake import Certificates, SharedSecret
@@ -25,6 +25,10 @@ from peers.network.standing import trouble
 from peers.network.store import Store
 from peers.upstreams.own import Own
 from peers.wire import NodeId
+
+if TYPE_CHECKING:
+    from peers.network.discovery import Discovery
+    from peers.network.hints import Hint
 
 log = structlog.get_logger(__name__)
 
@@ -34,6 +38,8 @@ SHORTEST_PAUSE = 0.1
 SMALL = 16
 """Nodes: so few gossip at once when one comes; in a larger network the next round is soon enough."""
 KEEP_SECONDS = 30.0
+TOLD_SECONDS = 60.0
+"""Between two warnings that the disk takes nothing (docs/promises.md E6)."""
 LOOK_SECONDS = 5.0
 """Between two looks at this machine's addresses."""
 LAG_SECONDS = 0.2
@@ -62,9 +68,11 @@ class Stay:
     kept_of: set[NodeId] = field(default_factory=set)
     """Who had answered when the members were last kept on disk."""
     keep_at: float = 0.0
+    not_kept_at: float = float("-inf")
+    """When the log was last told that the disk takes nothing."""
     told: set[str] = field(default_factory=set)
     """The codes of the notices that stand, which were logged."""
-    discovery: Discovery | None = None
+    discovery: "Discovery | None" = None
     """None where MDNS is off."""
 
     @property
@@ -163,11 +171,15 @@ class Stay:
         self.told = {notice.code for notice in standing}
 
     @asynccontextmanager
-    async def _lan(self) -> AsyncIterator[Discovery | None]:
+    async def _lan(self) -> AsyncIterator["Discovery | None"]:
         """Who is heard on this LAN, where MDNS is on."""
         if not self.settings.mdns:
             yield None
             return
+        # Here, since with it comes zeroconf: 2 MiB and 40 ms that a node without a LAN to talk to does without.
+        from peers.network.discovery import lan
+        from peers.network.hints import Presence
+
         bound = [sock.getsockname() for sock in self.place.sockets]
         presence = Presence(
             me=self.who.id,
@@ -177,13 +189,13 @@ class Stay:
             allowed=self.place.policy.gossiped,
         )
 
-        def heard(hint: Hint) -> None:
+        def heard(hint: "Hint") -> None:
             self.network.carrier.try_hint(hint.node, hint.addresses)
 
         async with lan(presence, heard, self.clock) as discovery:
             yield discovery
 
-    def _call_again(self, discovery: Discovery) -> None:
+    def _call_again(self, discovery: "Discovery") -> None:
         """Those who are heard and not alive here: a hint is told once, and its first try may have failed."""
         alive = {member.node for member in self.network.membership.roster.routable(self.clock())}
         for hint in discovery.hints:
@@ -218,7 +230,9 @@ class Stay:
             await asyncio.to_thread(self.store.keep_peers, membership.epoch, membership.remembered())
             await self._keep_denials(membership.exchange.deny_list)
         except OSError as error:
-            log.warning("not_kept", reason=f"MASA_DIR cannot be written ({error.strerror})")
+            if self.clock() - self.not_kept_at >= TOLD_SECONDS:
+                self.not_kept_at = self.clock()
+                log.warning("not_kept", reason=not_written(error))
 
     async def _keep_denials(self, deny_list: str) -> None:
         """A restart forgets no revocation."""

@@ -9,7 +9,7 @@ import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from masa_node.listening import BACKLOG
+from masa_node.listening import BACKLOG, CUT_SECONDS
 from masa_node.server import RESET_ON_CLOSE, NodeServer
 
 HANDSHAKE_SECONDS = 5.0
@@ -86,6 +86,10 @@ class TlsAccept:
             # It had no connection_made(), and so will have no connection_lost().
             accepted.close()
             self._server.leave(address)
+        except asyncio.CancelledError:
+            if connection.transport is not None:  # its handshake was over at that very moment
+                connection.transport.abort()
+            raise
 
     def _keep(self, task: asyncio.Task[None]) -> None:
         self._tasks.add(task)
@@ -96,7 +100,7 @@ class TlsAccept:
 async def accepting_tls(
     server: NodeServer, sockets: Sequence[socket.socket], context: ssl.SSLContext
 ) -> AsyncIterator[None]:
-    """Accept peers on these bound sockets until the block is left; then they are closed, and handshakes dropped."""
+    """Accept peers on these bound sockets until the block is left; then no more, and what still runs is cut."""
     async with asyncio.TaskGroup() as group:
         accepting = TlsAccept(server, context, group)
         for listener in sockets:
@@ -105,3 +109,4 @@ async def accepting_tls(
             yield
         finally:
             accepting.stop()
+            await server.shutdown(CUT_SECONDS)

@@ -3,6 +3,7 @@
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 from peers.race_log import RaceLog
+from peers.tally import Tally
 
 SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 TOKENS = tuple(4**power for power in range(14))
@@ -19,27 +20,26 @@ class Metrics:
         self.requests = Counter(
             "masa_requests", "Requests, by path, status and outcome", ("path", "status", "outcome"), registry=registry
         )
-        self.duration = Histogram(
+        self.duration = Tally(
             "gen_ai_client_operation_duration_seconds",
             "From a call's arrival to the end of its answer",
             (*GENAI, "error_type"),
-            buckets=SECONDS,
-            registry=registry,
+            SECONDS,
         )
-        self.first_chunk = Histogram(
+        self.first_chunk = Tally(
             "gen_ai_client_operation_time_to_first_chunk_seconds",
             "From a call's arrival to the first bytes of its answer",
             GENAI,
-            buckets=SECONDS,
-            registry=registry,
+            SECONDS,
         )
-        self.tokens = Histogram(
+        self.tokens = Tally(
             "gen_ai_client_token_usage",
             "Tokens, where the answer tells them",
             (*GENAI, "gen_ai_token_type"),
-            buckets=TOKENS,
-            registry=registry,
+            TOKENS,
         )
+        for tally in (self.duration, self.first_chunk, self.tokens):
+            registry.register(tally)
         self.in_flight = Gauge("masa_in_flight", "Calls that hold a place", registry=registry)
         self.queued = Gauge("masa_queued", "Calls that wait for a place", registry=registry)
         self.body_bytes = Gauge("masa_body_memory_bytes", "Request bodies held in memory", registry=registry)
@@ -59,6 +59,14 @@ class Metrics:
         self.served = Counter("masa_served", "Calls of peers, by how they ended", ("outcome",), registry=registry)
         self.guests = Gauge("masa_guests", "Calls of peers that are worked on", registry=registry)
         self._models: set[str] = set()
+        self._counters: dict[tuple[str, int, str], Counter] = {}
+        """Children of `requests`: looking one up costs more than counting on it."""
+
+    def request(self, path: str, status: int, outcome: str) -> None:
+        child = self._counters.get((path, status, outcome))
+        if child is None:
+            child = self._counters[path, status, outcome] = self.requests.labels(path, str(status), outcome)
+        child.inc()
 
     def model_label(self, name: str) -> str:
         """The name, for the first 50 of them: callers may ask for any name, and labels are kept for ever."""

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,11 @@ from blockbuster import BlockBuster, blockbuster_ctx
 
 from config.logs import set_up
 from tests.fakes import ModelServer
+from tests.fleet import fleet
+from tests.namespaces import Lans, two_lans
+from tests.networks import Machines, machines
+from tests.nodes import Running
+from tests.visiting import Visitor, visiting
 
 LEAVE = 0.25
 """Seconds in which a task that is already on its way out may end."""
@@ -23,7 +29,14 @@ MAY_BLOCK = [
     ("os.listdir", "tests/processes.py", "open_files"),
 ]
 
-ON_BOTH_LOOPS = {"test_gossip.py", "test_passthrough.py", "test_server.py", "test_unsigned_cost.py"}
+ON_BOTH_LOOPS = {
+    "test_gossip.py",
+    "test_http1_client.py",
+    "test_http1_waits.py",
+    "test_passthrough.py",
+    "test_server.py",
+    "test_unsigned_cost.py",
+}
 
 StartServer = Callable[..., Awaitable[ModelServer]]
 
@@ -69,6 +82,33 @@ async def model_servers() -> AsyncIterator[StartServer]:
             return await stack.enter_async_context(ModelServer(**options))
 
         yield start
+
+
+@pytest.fixture
+async def two(model_server: ModelServer, tmp_path: Path) -> AsyncIterator[list[Running]]:
+    """One that asks, without a model of its own, and one with the model server."""
+    async with fleet(tmp_path, {}, {"LLM_CHAT_URL": model_server.url}) as nodes:
+        yield nodes
+
+
+@pytest.fixture
+async def visitor(two: list[Running]) -> AsyncIterator[Visitor]:
+    async with visiting(*two) as made:
+        yield made
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[Machines]:
+    """Nodes in processes of their own, as many as the test starts."""
+    async with machines(tmp_path) as started:
+        yield started
+
+
+@pytest.fixture
+def lans() -> Iterator[Lans]:
+    """Two LANs of network namespaces; the test is skipped where there can be none."""
+    with two_lans() as laid:
+        yield laid
 
 
 def allow(blockbuster: BlockBuster) -> None:

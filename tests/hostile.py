@@ -25,14 +25,15 @@ from peers.network.catalogue import Catalogue
 from peers.network.certificates import NotStaked, deny, issue, network_id
 from peers.network.contact import PING, Answer, Contact, NoContact, proof_text
 from peers.network.dialbacks import DialBacks
-from peers.network.dialing import Address, DialPolicy
+from peers.network.dialing import Address
 from peers.network.fetching import Fetching
 from peers.network.gate import Buckets, Gate
 from peers.network.identity import node_id
 from peers.network.intake import TAKEN
+from peers.network.pairing import NotAgreed
 from peers.network.records import Models, RecordError
 from peers.network.seal import DENY, MEMBER, seal
-from peers.network.sessions import Sessions, peer_connector
+from peers.network.sessions import Sessions
 from peers.network.signatures import clock_offset
 from peers.network.stake import SharedSecret
 from peers.network.tokens import BadToken, Invite, Secret
@@ -40,6 +41,16 @@ from peers.network.traffic import Traffic
 from peers.network.whereabouts import Whereabouts
 from peers.wire import Model, NodeId
 from tests import signing
+from tests.hostile_requests import (
+    ANSWER,
+    QUESTION,
+    SIGNED,
+    SIGNED_BY_SESSION,
+    gated,
+    lenient,
+    session_answered,
+    session_asked,
+)
 from tests.members import B, core, sealed
 from tests.simnet import START, fake_sign
 
@@ -73,18 +84,6 @@ def quietly(act: Callable[[bytes], object], *allowed: type[Exception]) -> Callab
 
 def word(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).decode().rstrip("=")
-
-
-def text(data: bytes) -> str:
-    """Any string that JSON or a header could have brought, lone surrogates included."""
-    return data.decode("utf-8", "surrogatepass" if len(data) % 2 else "surrogateescape")
-
-
-def lenient(data: bytes) -> str:
-    try:
-        return text(data)
-    except UnicodeDecodeError:
-        return data.decode("latin-1")
 
 
 # Records
@@ -170,18 +169,6 @@ def model_list(data: bytes) -> object:
 INVITE = tokens._member_bytes(NODE, Address("node.example", 4001)) + tokens._member_bytes(NODE, Address("::1", 443))
 
 
-def gated(data: bytes) -> object:
-    """Headers, a blank line, a body."""
-    head, _, body = data.partition(b"\n\n")
-    given = CIMultiDict(pair.split(": ", 1) for pair in lenient(head).split("\n") if ": " in pair)
-    gate = Gate(signing.ME, lambda node: node == signing.SENDER, strangers=True)
-    claim = gate.head("POST", signing.PATH, given, "192.0.2.1", signing.NOW, known=True)
-    return gate.body(claim, body, signing.NOW)
-
-
-SIGNED = "\n".join(f"{name}: {value}" for name, value in signing.headers().items()).encode() + b"\n\n" + signing.BODY
-
-
 # Answers of a peer that lies
 
 
@@ -198,7 +185,7 @@ class Liar:
 def met(data: bytes) -> object:
     """It holds its key, and signs the nonce."""
     stake = SharedSecret([SECRET], NODE)
-    contact = Contact(KEY, NODE, stake, Sessions(DialPolicy(), peer_connector), lambda: START)
+    contact = Contact(KEY, NODE, stake, cast(Sessions, None), lambda: START)
     signature = KEY.sign(PING + NONCE + SECRET.network().encode())
     with suppress(NoContact):
         contact._met(NODE, NONCE, Answer(200, {"date": lenient(data)}, data))
@@ -293,6 +280,9 @@ TARGETS: dict[str, Target] = {
         tokens.certificate_text(issue(AUTHORITY, NODE, START, bytes(8))).encode(),
     ),
     "a signed request": Target(quietly(gated, MasaError), SIGNED),
+    "a request signed by a session": Target(quietly(gated, MasaError), SIGNED_BY_SESSION),
+    "a session's question": Target(quietly(session_asked, MasaError), QUESTION),
+    "a session's answer": Target(quietly(session_answered, NotAgreed), ANSWER),
     "a ping's answer": Target(quietly(met, NoContact), OWN_RECORD),
     "an identify": Target(quietly(asked, MasaError), IDENTIFY),
     "an identify's answer": Target(quietly(identified), IDENTIFIED),

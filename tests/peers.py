@@ -82,6 +82,11 @@ async def rounds(peers: list[Peer], until: Callable[[], bool], most: int = 60) -
     raise AssertionError(f"not so after {most} rounds: {[len(one.sees()) for one in peers]}")
 
 
+async def settled(some: list[Network]) -> None:
+    """Until what their last rounds began is over."""
+    await waiting.until(lambda: not any(one.carrier.busy or (one.rotating and one.rotating.busy) for one in some))
+
+
 def offer(one: Peer, *models: Model) -> None:
     """What its peers may use from now on."""
     membership = one.network.membership

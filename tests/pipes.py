@@ -1,4 +1,4 @@
-"""Pipes: connections of a pretended network: seeded delay, loss and silence between aiohttp's own clients and servers.
+"""Pipes: connections of a pretended network: seeded delay, loss and silence between a node's own client and server.
 
 A pipe joins a client's protocol to a server's without sockets: async-solipsism asks each of its own at every step,
 which 200 nodes with 20,000 connections could not afford.
@@ -12,12 +12,12 @@ from ipaddress import ip_address
 from random import Random
 from typing import Any, Protocol
 
-import aiohttp
-from aiohttp.client_proto import ResponseHandler
-
 from masa_node.server import NodeServer
+from peers.http1.connection import Connection
+from peers.http1.errors import Unreached
 from peers.network.dialing import Address, DialPolicy
-from peers.network.sessions import KEPT_SECONDS, MOST_OPEN, MOST_PER_HOST
+from peers.network.sessions import Connect
+from peers.network.tls import served_key
 
 HANDSHAKE_TRIPS = 4
 """Ways that TCP and TLS 1.3 go before the first byte of a request does."""
@@ -162,7 +162,7 @@ class Pipe:
         receiver = sender.other
         self._turn(sender, item)
         self._silent = self._silent or self._air.apart(sender.host, receiver.host)
-        if isinstance(item, bytes):  # aiohttp closes its connections in no order, so that their ends are no history
+        if isinstance(item, bytes):  # a client closes its connections in no order, so that their ends are no history
             self._air.note("lost" if self._silent else "sent", sender.host, receiver.host, len(item))
             self._air.carried(sender.host, receiver.host, len(item))
         if not self._silent:
@@ -185,33 +185,19 @@ class Pipe:
         self._asking = sender is self.client
 
 
-class VirtualConnector(aiohttp.BaseConnector):
-    """What peer_connector() is, in a pretended network: the same limits, the same judgement of address and key."""
+def virtual_connector(air: Air, host: str, policy: DialPolicy) -> Connect:
+    """What peer_connector() is, in a pretended network: the same judgement of address and key."""
 
-    def __init__(self, air: Air, host: str, policy: DialPolicy, named: bool) -> None:
-        super().__init__(limit=MOST_OPEN, limit_per_host=MOST_PER_HOST, keepalive_timeout=KEPT_SECONDS)
-        self._air = air
-        self._host = host
-        self._policy = policy
-        self._named = named
-
-    async def _create_connection(self, req: Any, traces: Any, timeout: aiohttp.ClientTimeout) -> ResponseHandler:
-        address = Address(req.url.host, req.url.port)
-        async with asyncio.timeout(timeout.sock_connect):
-            try:
-                if not self._named and not self._policy.allows(ip_address(address.host)):
-                    raise OSError("this address may not be dialled")
-                pipe = await connected(self._air, self._host, address, lambda: ResponseHandler(self._loop))
-            except OSError as error:
-                raise aiohttp.ClientConnectorError(req.connection_key, error) from error
+    async def connect(address: Address, connection: Connection) -> bytes:
+        if address not in policy.named and not policy.allows(ip_address(address.host)):
+            raise Unreached("this address may not be dialled")
         try:
-            if isinstance(req.ssl, aiohttp.Fingerprint):
-                req.ssl.check(pipe.client)
-        except aiohttp.ServerFingerprintMismatch:
-            pipe.client.close()
-            raise
-        assert isinstance(pipe.client.protocol, ResponseHandler)
-        return pipe.client.protocol
+            pipe = await connected(air, host, address, lambda: connection)
+        except ConnectionError as error:
+            raise Unreached("nobody takes the connection") from error
+        return served_key(pipe.client)
+
+    return connect
 
 
 async def connected(air: Air, host: str, address: Address, protocol: Callable[[], asyncio.Protocol]) -> Pipe:

@@ -9,9 +9,9 @@ from http_message_signatures import HTTPMessageSigner, HTTPSignatureKeyResolver,
 from multidict import CIMultiDict
 
 from peers.network.identity import node_id, parse_key, raw_key
+from peers.network.replay import ReplayCache
 from peers.network.signatures import (
     Refused,
-    ReplayCache,
     Signed,
     check_digest,
     check_recipient,

@@ -185,8 +185,6 @@ def virtually(scenario: Callable[[], Awaitable[T]]) -> T:
     with (
         patch("async_solipsism.selector.Clock", Ticking),
         asyncio.Runner(loop_factory=async_solipsism.EventLoop) as runner,
-        # Of all that aiohttp does here, only its connector reads another clock.
-        patch("aiohttp.connector.monotonic", runner.get_loop().time),
     ):
         return runner.run(_to_its_end(scenario))
 

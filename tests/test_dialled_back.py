@@ -123,9 +123,10 @@ async def test_after_a_move_kept_connections_are_used_no_more(start: Start) -> N
     async with relay(b.address) as (address, came):
         for _ in range(3):
             await identified(a, b, at=address)
-        assert len(came) == 1
+        kept = len(came)
+        assert kept <= 2  # the second is that of the agreement on a key
         a.network.sessions.renew()
         for _ in range(3):
             await identified(a, b, at=address)
-        assert len(came) == 2
-        await a.network.sessions.close()  # so that the relay ends
+        assert kept < len(came) <= kept + 2
+        a.network.sessions.close()  # so that the relay ends

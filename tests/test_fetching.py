@@ -17,6 +17,7 @@ from peers.network.offers import write
 from peers.network.tokens import Secret
 from peers.wire import Dialect, Model
 from tests.peers import Peer, fetch, offer, peer, rounds
+from tests.waiting import until
 
 ALL: frozenset[Dialect] = frozenset({"anthropic", "ollama", "openai"})
 LLAMA = Model("llama3:latest", ALL, "a" * 64, 8192, ("completion", "tools"), True, 4_661_224_676)
@@ -120,6 +121,7 @@ async def test_the_list_of_a_node_that_cannot_be_reached_is_kept_meanwhile(start
         offer(b, QWEN)
         record = b.network.membership.sealed
         b.network.membership.leave = lambda now: []  # type: ignore[method-assign]
+    await until(lambda: not a.network.sessions.connections)
     a.network.membership.introduced(record, time.time())
     later(a.network.fetching, PAUSE)
     await fetch(a)

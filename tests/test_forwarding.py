@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -18,13 +17,6 @@ from tests.scripts import DIE, JSON, Script
 
 SHOW = b'{ "model": "llama3",   "verbose": false }'
 TOLD = b'{"license": "none",  "model_info": {"general.architecture": "llama"}}'
-
-
-@pytest.fixture
-async def two(model_server: ModelServer, tmp_path: Path) -> AsyncIterator[list[Running]]:
-    """One without a model of its own, and one with the model server."""
-    async with fleet(tmp_path, {}, {"LLM_CHAT_URL": model_server.url}) as nodes:
-        yield nodes
 
 
 async def show(asker: Running, body: bytes = SHOW, query: str = "", **headers: str) -> Answered:

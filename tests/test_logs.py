@@ -14,7 +14,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMessage
 from pydantic import SecretStr
 
-from config.logs import FIELDS, Retold, set_up
+from config.logs import FIELDS, REQUEST_ID, Retold, set_up
 
 MARK = "canary-7f3a"
 
@@ -31,7 +31,6 @@ def _as_before() -> Iterator[None]:
     level = root.level
     yield
     structlog.reset_defaults()
-    structlog.contextvars.clear_contextvars()
     root.setLevel(level)
     for handler in [one for one in root.handlers if isinstance(one, Retold)]:
         root.removeHandler(handler)
@@ -59,10 +58,18 @@ def test_a_line_is_json_with_time_level_and_event_first() -> None:
 def test_fields_that_nobody_allowed_are_dropped() -> None:
     out = logged()
     log = structlog.get_logger().bind(prompt=MARK)
-    structlog.contextvars.bind_contextvars(request_id="r1", authorization=MARK)
     log.info("asked", body=MARK, headers={"x": MARK}, query=MARK, model="m", stack_info=MARK)
     assert MARK not in out.getvalue()
-    assert {key for line in lines(out) for key in line} == {"ts", "level", "event", "request_id", "model"}
+    assert {key for line in lines(out) for key in line} == {"ts", "level", "event", "model"}
+
+
+def test_a_line_says_for_which_request_it_is() -> None:
+    out = logged()
+    token = REQUEST_ID.set("r1")
+    structlog.get_logger().info("asked")
+    REQUEST_ID.reset(token)
+    structlog.get_logger().info("idle")
+    assert [line.get("request_id") for line in lines(out)] == ["r1", None]
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,13 @@
 """Nodes on two LANs with a router between them: they find each other, are split, lose packets, and move. Needs root."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pytest
 
 from peers.network.tokens import Secret
 from tests.fakes import ModelServer
-from tests.namespaces import Host, Lans, two_lans
-from tests.networks import ALTERED, ROUND, Machine, Machines, all_see_all, machines, views
+from tests.namespaces import Host, Lans
+from tests.networks import ALTERED, ROUND, Machine, Machines, all_see_all, views
 from tests.waiting import holds, until
 
 pytestmark = pytest.mark.slow
@@ -24,18 +22,6 @@ LOSSY = 60.0
 NEWS = 45.0
 """Seconds until a model server that has appeared was noticed, and its node's record and its list have reached all."""
 MOVED = 15.0
-
-
-@pytest.fixture
-def lans() -> Iterator[Lans]:
-    with two_lans() as laid:
-        yield laid
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[Machines]:
-    async with machines(tmp_path) as started:
-        yield started
 
 
 @pytest.fixture

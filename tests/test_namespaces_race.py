@@ -3,8 +3,7 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 from statistics import median, quantiles
 
 import aiohttp
@@ -12,8 +11,8 @@ import pytest
 
 from peers.network.tokens import Secret
 from tests.fakes import ModelServer
-from tests.namespaces import Lans, two_lans
-from tests.networks import ALTERED, Machine, Machines, all_see_all, machines, views
+from tests.namespaces import Lans
+from tests.networks import ALTERED, Machine, Machines, all_see_all, views
 from tests.waiting import until
 
 LISTENER = {"PEER_HOST": "0.0.0.0", "PEER_PORT": "4001", "LLM_PARALLEL": "4", "PEER_MAX_INFLIGHT": "4"}
@@ -24,18 +23,6 @@ WITHIN = 30.0
 ANSWERED = 0.97
 CALLERS = 4
 HELLO = [{"role": "user", "content": "why is the sky blue?"}]
-
-
-@pytest.fixture
-def lans() -> Iterator[Lans]:
-    with two_lans() as laid:
-        yield laid
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[Machines]:
-    async with machines(tmp_path) as started:
-        yield started
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,27 +10,14 @@ import pytest
 from masa_node.commands.pause import duration
 from masa_node.pausing import Pause
 from peers.network.store import Store
+from peers.upstreams.link import read_whole
 from tests.calls import ask, get
 from tests.commands import command
 from tests.fakes import ModelServer
-from tests.fleet import fleet
 from tests.nodes import Running, running
 from tests.scripts import JSON, Script
-from tests.visiting import Visitor, visiting
+from tests.visiting import Visitor
 from tests.waiting import until
-
-
-@pytest.fixture
-async def two(model_server: ModelServer, tmp_path: Path) -> AsyncIterator[list[Running]]:
-    """One that asks, and one with the model server."""
-    async with fleet(tmp_path, {}, {"LLM_CHAT_URL": model_server.url}) as nodes:
-        yield nodes
-
-
-@pytest.fixture
-async def visitor(two: list[Running]) -> AsyncIterator[Visitor]:
-    async with visiting(*two) as made:
-        yield made
 
 
 def folder_of(one: Running) -> Path:
@@ -100,8 +87,8 @@ async def test_peers_are_refused_at_once_and_know_soon(
     folder = folder_of(two[1])
     gate = asyncio.Event()
     model_server.next(Script(headers=JSON, chunks=[b"{", gate, b"}"]))
-    async with await visitor.open() as got:
-        assert await got.content.readany() == b"{"
+    with closing(await visitor.open()) as got:
+        assert await got.read() == b"{"
         done = await command(folder.parent, "pause", env={"MASA_DIR": str(folder)})
         assert (done.code, done.out) == (0, "")
         assert "1 running answer will finish" in done.err
@@ -112,7 +99,7 @@ async def test_peers_are_refused_at_once_and_know_soon(
             notice["code"] for notice in (await get(two[1].url, "/api/v1/node")).told["network"]["notices"]
         ]
         gate.set()
-        assert await got.content.read() == b"}"
+        assert await read_whole(got, 1 << 20) == b"}"
     assert (await ask(two[1].url, "/api/chat")).status == 200
     done = await command(folder.parent, "resume", env={"MASA_DIR": str(folder)})
     assert done.code == 0

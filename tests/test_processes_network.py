@@ -3,14 +3,13 @@
 import asyncio
 import shutil
 import signal
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from tests.commands import command
 from tests.conftest import StartServer
-from tests.networks import ALTERED, ROUND, Machine, Machines, all_see_all, machines, views
+from tests.networks import ALTERED, ROUND, Machine, Machines, all_see_all, views
 from tests.waiting import holds, until
 
 pytestmark = pytest.mark.slow
@@ -21,12 +20,6 @@ NOTICED = 45.0
 """Seconds: three failed exchanges each; whom to call is chance. After 50 its record would expire."""
 AT_ONCE = 3.0
 """Seconds: who leaves tells it within one, and those it told pass it on in their next rounds."""
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[Machines]:
-    async with machines(tmp_path) as started:
-        yield started
 
 
 async def test_six_join_by_one_token_leave_and_come_back(world: Machines, model_servers: StartServer) -> None:

@@ -7,15 +7,17 @@ from typing import get_args
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from multidict import CIMultiDict
 
-from peers.network import frames, offers, records, signatures, table
+from peers.network import frames, offers, pairing, pairs, records, replay, signatures, table
 from peers.network.certificates import LARGEST_CERTIFICATE, LARGEST_DENY_LIST
 from peers.network.contact import PING, ping_answer, proof_text
 from peers.network.dialing import NOT_A_NODES, Address
 from peers.network.hints import SERVICE, network_tag
 from peers.network.identity import node_id, parse_key
 from peers.network.intake import Refusal
+from peers.network.pairing import answered, question
 from peers.network.records import PREFIX, Models, Record, read, seal
 from peers.network.seal import DENY, MEMBER
 from peers.network.stake import SharedSecret
@@ -24,7 +26,10 @@ from peers.network.tokens import LONGEST_TOKEN, Invite, Secret
 PAGE = (Path(__file__).parent.parent / "docs/protocol.md").read_text()
 NOW = 1_800_000_000
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
-A, B = node_id(KEY), node_id(Ed25519PrivateKey.from_private_bytes(bytes(32)))
+B_KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
+A, B = node_id(KEY), node_id(B_KEY)
+X_A, X_B = X25519PrivateKey.from_private_bytes(bytes(range(32))), X25519PrivateKey.from_private_bytes(b"\1" * 32)
+NAME = bytes(range(16))
 RECEIVER = node_id(Ed25519PrivateKey.from_private_bytes(b"\1" * 32))
 SECRET = Secret(bytes(range(32)))
 HTTP = re.findall(r"^```http\n(.*?)\n```$", PAGE, re.M | re.S)
@@ -55,6 +60,10 @@ def vectors() -> dict[str, str]:
         "network on a LAN": network_tag(SECRET.network()).decode(),
         "token naming B": Invite(SECRET, ((B, Address("10.0.0.1", 4001)),)).text(),
         "proof of A": proof,
+        "session answered": answered(question(SECRET.network(), X_A), A, B_KEY, (SECRET.network(),), X_B, NAME)[
+            1
+        ].hex(),
+        "session key": answered(question(SECRET.network(), X_A), A, B_KEY, (SECRET.network(),), X_B, NAME)[0].key.hex(),
         "hash of the list": offers.list_hash(a_list()),
         "payload": read(sealed).payload.decode(),
         "record": sealed,
@@ -87,8 +96,20 @@ def test_the_signed_request_is_taken_and_what_was_signed_is_shown() -> None:
     parse_key(A).verify(claim.signature, HTTP[2].encode())
 
 
+def test_the_request_that_a_session_signed_is_taken() -> None:
+    """It is the one above, with the last two headers changed."""
+    first, *lines = [*HTTP[1].splitlines()[:-2], *HTTP[3].splitlines()]
+    method, path, _ = first.split()
+    claim = signatures.parse(method, path, CIMultiDict(line.split(": ", 1) for line in lines))
+    assert (claim.by_session, claim.nonce) == (True, "7")
+    signatures.check_recipient(claim, RECEIVER)
+    signatures.check_time(claim, NOW)
+    signatures.check_digest(claim, b"{}")
+    signatures.check_mac(claim, bytes(range(32)))
+
+
 def test_every_prefix_and_every_refusal_is_told() -> None:
-    for prefix in (PREFIX, PING, MEMBER, DENY):
+    for prefix in (PREFIX, PING, MEMBER, DENY, pairing.PREFIX):
         assert f"`{prefix[:-1].decode()}`" in PAGE
         assert prefix.endswith(b"\0")
     named = set(re.findall(r"`([^`\n]+)`", PAGE))
@@ -107,6 +128,10 @@ def test_every_prefix_and_every_refusal_is_told() -> None:
         LARGEST_CERTIFICATE,
         LARGEST_DENY_LIST,
         LONGEST_TOKEN,
+        pairing.LIFE,
+        pairs.MOST,
+        pairs.REQUESTS,
+        replay.WIDTH,
         *NOT_A_NODES,
     ],
 )

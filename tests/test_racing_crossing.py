@@ -60,9 +60,9 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     found: list[tuple[Any, ...]] = []
     begin = Contact._begin
 
-    async def watched(self: Contact, method: str, address: Any, path: str, body: bytes, *more: Any) -> Any:
-        found.append((path, body, more[0]))
-        return await begin(self, method, address, path, body, *more)
+    async def watched(self: Contact, request: Any, address: Any, body: bytes, headers: Any, *more: Any) -> Any:
+        found.append((request.path, body, headers))
+        return await begin(self, request, address, body, headers, *more)
 
     monkeypatch.setattr(Contact, "_begin", watched)
     return found

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from peers.network.signatures import Refused, ReplayCache, clock_offset, parse
+from peers.network.replay import ReplayCache
+from peers.network.signatures import Refused, clock_offset, parse
 from tests.signing import NOW, OTHER, PATH, SENDER, accept, code, headers
 
 

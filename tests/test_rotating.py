@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from masa_node.peering import Network
 from peers.network.certificates import DAY
 from peers.network.contact import NoContact
 from peers.network.rotating import Rotating
@@ -18,14 +17,9 @@ from peers.network.rotation import rotate
 from peers.network.tokens import Secret
 from peers.wire import NodeId
 from tests.members import refusal
-from tests.peers import SECRET, Peer, peer
-from tests.waiting import until
+from tests.peers import SECRET, Peer, peer, settled
 
 OLD = SECRET.network()
-
-
-async def settled_down(some: list[Network]) -> None:
-    await until(lambda: not any(one.carrier.busy or (one.rotating and one.rotating.busy) for one in some))
 
 
 @dataclass
@@ -82,7 +76,7 @@ class Town:
             some = [one.network for one, _ in self.up.values()]
             await asyncio.gather(*(rotating(one).round() for one, _ in self.up.values()))
             await asyncio.gather(*(network.carrier.round() for network in some))
-            await settled_down(some)
+            await settled(some)
             self.ahead += 1.0
         views = {name: sorted(node[:6] for node in self.sees(one)) for name, (one, _) in self.up.items()}
         nets = {name: (one.id[:6], network_of(one)[:6]) for name, (one, _) in self.up.items()}

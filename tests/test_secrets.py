@@ -134,12 +134,13 @@ class TestFaults:
         assert (told["status"], told["outcome"], told["path"]) == (500, "failed", "/api/chat")
 
     async def test_a_crash_after_the_first_byte(self, node, model_server, monkeypatch):
-        async def crash(self):
+        async def crash(*_):
             raise RuntimeError(CANARY)
 
         log = logged()
         model_server.next(Script(headers=NDJSON, chunks=[b"{}\n", HANG]))
-        monkeypatch.setattr("peers.upstreams.link.Chunks.__anext__", crash)
+        monkeypatch.setattr("peers.upstreams.link.Body.__anext__", crash)
+        monkeypatch.setattr("peers.upstreams.link.Body.pour", crash)
         async with Wire(node.port) as wire:
             await wire.send(post(node.port, "/api/chat", BODY))
             assert (await wire.read_head()).status == 200

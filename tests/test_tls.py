@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
-import aiohttp
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -19,10 +18,16 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from peers.network.identity import KEY_FILE, BadKey, load_identity, node_id, raw_key
-from peers.network.tls import LIFE, NodePin, NodeTls, SeenKey, certificate
+from peers.http1.client import request_head
+from peers.http1.connection import Connection
+from peers.http1.errors import Unreached, WrongKey
+from peers.network.dialing import Address, DialPolicy
+from peers.network.identity import KEY_FILE, load_identity, node_id, raw_key
+from peers.network.sessions import Sessions, peer_connector, peer_sessions
+from peers.network.tls import LIFE, NodeTls, certificate, served_key
 
 NOW = 1_800_000_000.0
+HEAD = request_head("GET", "/", "127.0.0.1", {}, None)
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 STRANGER = Ed25519PrivateKey.generate().public_key().public_bytes_raw()
 
@@ -31,14 +36,14 @@ STRANGER = Ed25519PrivateKey.generate().public_key().public_bytes_raw()
 class Place:
     """A TLS server that answers every request, and remembers each connection with the bytes that came."""
 
-    url: str
+    address: Address
     connections: list[bytearray] = field(default_factory=list)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 @asynccontextmanager
 async def serving(context: ssl.SSLContext) -> AsyncIterator[Place]:
-    place = Place("")
+    place = Place(Address("127.0.0.1", 1))
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         came = bytearray()
@@ -55,7 +60,7 @@ async def serving(context: ssl.SSLContext) -> AsyncIterator[Place]:
             place.ended.set()
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context)
-    place.url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    place.address = Address("127.0.0.1", server.sockets[0].getsockname()[1])
     try:
         yield place
     finally:
@@ -74,64 +79,72 @@ async def node(tmp_path: Path) -> tuple[bytes, NodeTls]:
     return await asyncio.to_thread(identity, tmp_path)
 
 
-async def get(session: aiohttp.ClientSession, place: Place, check: aiohttp.Fingerprint) -> int:
-    async with session.get(place.url, ssl=check) as response:
-        assert await response.read() == b"ok"
-        return response.status
+@asynccontextmanager
+async def dialling(place: Place) -> AsyncIterator[Sessions]:
+    async with peer_sessions(peer_connector(DialPolicy(named=frozenset([place.address])))) as sessions:
+        yield sessions
 
 
-async def refused(place: Place, check: aiohttp.Fingerprint) -> None:
-    """The handshake is done, the check fails, and the server has seen no byte of the request when we are gone."""
-    async with aiohttp.ClientSession() as session:
-        with pytest.raises(aiohttp.ServerFingerprintMismatch):
-            await get(session, place, check)
+async def get(sessions: Sessions, place: Place, key: bytes) -> int:
+    """Ask whoever has this key."""
+    answer = await sessions.ask(place.address, key, HEAD, b"", connect=5, silence=5)
+    assert await answer.read() == b"ok"
+    return answer.status
+
+
+async def refused(place: Place, key: bytes | None) -> None:
+    """The handshake is done, the check fails, and the server has seen no byte of the request when we are gone.
+
+    `key` None: first contact, with any that is not weak.
+    """
+    async with dialling(place) as sessions:
+        with pytest.raises(Unreached):
+            await (sessions.meet(place.address, HEAD, silence=5) if key is None else get(sessions, place, key))
         await asyncio.wait_for(place.ended.wait(), 5)
     assert place.connections == [b""]
 
 
 async def test_the_right_key_is_asked(node: tuple[bytes, NodeTls]) -> None:
     key, tls = node
-    async with serving(tls.context) as place, aiohttp.ClientSession() as session:
-        assert await get(session, place, NodePin(key)) == 200
+    async with serving(tls.context) as place, dialling(place) as sessions:
+        assert await get(sessions, place, key) == 200
         assert place.connections[0].startswith(b"GET / HTTP/1.1\r\n")
 
 
 async def test_another_key_is_told_nothing(node: tuple[bytes, NodeTls]) -> None:
     """D10: also what somebody in the middle meets, who has a key of his own."""
     async with serving(node[1].context) as place:
-        await refused(place, NodePin(STRANGER))
+        await refused(place, STRANGER)
 
 
-async def test_equal_pins_share_a_connection_and_others_do_not(node: tuple[bytes, NodeTls]) -> None:
+async def test_one_key_shares_a_connection_and_others_do_not(node: tuple[bytes, NodeTls]) -> None:
     key, tls = node
-    async with serving(tls.context) as place, aiohttp.ClientSession() as session:
+    async with serving(tls.context) as place, dialling(place) as sessions:
         for _ in range(5):
-            await get(session, place, NodePin(bytes(key)))
+            await get(sessions, place, bytes(key))
         assert len(place.connections) == 1
-        with pytest.raises(aiohttp.ServerFingerprintMismatch):
-            await get(session, place, NodePin(STRANGER))
-        await get(session, place, NodePin(key))
+        with pytest.raises(WrongKey):
+            await get(sessions, place, STRANGER)
+        await get(sessions, place, key)
         assert [len(came) > 0 for came in place.connections] == [True, False]
-    assert NodePin(key) == NodePin(key) != NodePin(STRANGER)
-    assert NodePin(key) != aiohttp.Fingerprint(key)
-    assert len({NodePin(key), NodePin(bytes(key)), NodePin(STRANGER)}) == 2
+        sessions.renew()
+        await get(sessions, place, key)
+        assert [len(came) > 0 for came in place.connections] == [True, False, True]
 
 
 async def test_an_expired_certificate_of_the_right_key_is_accepted(tmp_path: Path) -> None:
     for name, now in (("old", 1e9), ("early", 4e9)):
         key, tls = await asyncio.to_thread(identity, tmp_path / name, now)
-        async with serving(tls.context) as place, aiohttp.ClientSession() as session:
-            assert await get(session, place, NodePin(key)) == 200
+        async with serving(tls.context) as place, dialling(place) as sessions:
+            assert await get(sessions, place, key) == 200
 
 
 async def test_first_contact_learns_the_key_and_shares_nothing(node: tuple[bytes, NodeTls]) -> None:
     key, tls = node
-    async with serving(tls.context) as place, aiohttp.ClientSession() as session:
+    async with serving(tls.context) as place, dialling(place) as sessions:
         for count in (1, 2):
-            seen = SeenKey()
-            assert seen.node is None
-            await get(session, place, seen)
-            assert raw_key(seen.node) == key
+            seen, answer = await sessions.meet(place.address, HEAD, silence=5)
+            assert (seen, await answer.read()) == (key, b"ok")
             assert len(place.connections) == count
 
 
@@ -144,17 +157,20 @@ async def test_tls_1_2_is_refused_by_the_server(node: tuple[bytes, NodeTls]) -> 
 
 
 @pytest.mark.parametrize("first_contact", [True, False])
-async def test_tls_1_2_is_refused_by_the_pins(node: tuple[bytes, NodeTls], first_contact: bool) -> None:
+async def test_tls_1_2_is_refused_by_who_dials(node: tuple[bytes, NodeTls], first_contact: bool) -> None:
     key, tls = node
     tls.context.minimum_version = tls.context.maximum_version = ssl.TLSVersion.TLSv1_2
     async with serving(tls.context) as place:
-        await refused(place, SeenKey() if first_contact else NodePin(key))
+        async with dialling(place) as sessions:
+            with pytest.raises(Unreached):
+                await (sessions.meet(place.address, HEAD, silence=5) if first_contact else get(sessions, place, key))
+        assert place.connections == []  # its handshake was refused
 
 
 async def test_a_key_of_another_kind_is_refused(tmp_path: Path) -> None:
     context = await asyncio.to_thread(foreign, tmp_path)
     async with serving(context) as place:
-        await refused(place, SeenKey())
+        await refused(place, None)
 
 
 def foreign(folder: Path) -> ssl.SSLContext:
@@ -178,8 +194,8 @@ async def test_a_certificate_is_renewed_when_half_its_life_is_over(node: tuple[b
     """Under the same context: new connections get it, and an open one goes on."""
     key, tls = node
     half = LIFE.total_seconds() / 2
-    async with serving(tls.context) as place, aiohttp.ClientSession() as session:
-        await get(session, place, NodePin(key))
+    async with serving(tls.context) as place, dialling(place) as sessions:
+        await get(sessions, place, key)
         first = await served(place)
         assert not await asyncio.to_thread(tls.renew, NOW + half - 1)
         assert await served(place) == first
@@ -187,16 +203,15 @@ async def test_a_certificate_is_renewed_when_half_its_life_is_over(node: tuple[b
         second = await served(place)
         assert second.serial_number != first.serial_number
         assert second.not_valid_after_utc - first.not_valid_after_utc == LIFE / 2
-        await get(session, place, NodePin(key))
+        await get(sessions, place, key)
         assert len(place.connections) == 4
 
 
 async def served(place: Place, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> x509.Certificate:
-    host, port = place.url[8:-1].split(":")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.maximum_version = version
-    _, writer = await asyncio.open_connection(host, int(port), ssl=context)
+    _, writer = await asyncio.open_connection(place.address.host, place.address.port, ssl=context)
     der = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
     writer.close()
     return x509.load_der_x509_certificate(der)
@@ -215,17 +230,20 @@ def test_what_a_certificate_says(tmp_path: Path) -> None:
     assert (tmp_path / KEY_FILE).stat().st_mode & 0o777 == 0o600
 
 
-def test_a_weak_key_is_neither_pinned_nor_learnt() -> None:
-    weak = (1).to_bytes(32, "little")
-    with pytest.raises(BadKey):
-        NodePin(weak)
-    with pytest.raises(BadKey):
-        NodePin(STRANGER[:-1])
-    shown = signed_by(ec.generate_private_key(ec.SECP256R1()), Ed25519PublicKey.from_public_bytes(weak))
-    seen = SeenKey()
-    with pytest.raises(aiohttp.ServerFingerprintMismatch):
-        seen.check(transport(shown.public_bytes(Encoding.DER)))
-    assert seen.node is None
+async def test_a_weak_key_is_not_learnt(tmp_path: Path) -> None:
+    weak = Ed25519PublicKey.from_public_bytes((1).to_bytes(32, "little"))
+    shown = signed_by(ec.generate_private_key(ec.SECP256R1()), weak).public_bytes(Encoding.DER)
+    assert served_key(transport(shown)) == weak.public_bytes_raw()
+    asked = []
+
+    async def connect(address: Address, connection: Connection) -> bytes:
+        connection.connection_made(SimpleNamespace(abort=lambda: asked.append("aborted")))
+        return weak.public_bytes_raw()
+
+    async with peer_sessions(connect) as sessions:
+        with pytest.raises(WrongKey):
+            await sessions.meet(Address("10.0.0.1", 4001), HEAD, silence=5)
+    assert asked == ["aborted"]
 
 
 def transport(der: bytes | None, peername: tuple[str, int] | None = ("127.0.0.1", 1)) -> SimpleNamespace:
@@ -247,16 +265,10 @@ DAMAGED = st.builds(
 @example(GOOD.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x05"), None)
 @given(st.one_of(st.none(), st.binary(max_size=400), DAMAGED), st.sampled_from([None, ("::1", 1, 0, 0)]))
 def test_no_certificate_breaks_a_check(der: bytes | None, peername: tuple[str, int] | None) -> None:
-    """Whatever is shown, a pin on another key refuses, in the one way that aiohttp cleans up after."""
-    with pytest.raises(aiohttp.ServerFingerprintMismatch):
-        NodePin(STRANGER).check(transport(der, peername))
+    """Whatever is shown, its key is not another one's, and nothing is raised."""
+    assert served_key(transport(der, peername)) != STRANGER
 
 
 def test_without_tls_there_is_no_key() -> None:
     plain = SimpleNamespace(get_extra_info={"peername": ("127.0.0.1", 1)}.get)
-    with pytest.raises(aiohttp.ServerFingerprintMismatch):
-        SeenKey().check(plain)
-
-
-def test_pins_of_another_generation_share_no_connection() -> None:
-    assert NodePin(STRANGER, 1) == NodePin(STRANGER, 1) != NodePin(STRANGER, 2)
+    assert served_key(plain) == b""

@@ -26,7 +26,7 @@ from tests.waiting import until
 
 A_READ = 256 * 1024
 """Bytes that asyncio's TLS takes from its socket at once."""
-MOST_FOR_ONE = 3.2
+MOST_FOR_ONE = 5.0
 """Bytes out for one that came in, of a handshake and a ping: of TCP's payload."""
 PING = request("GET", "/peer/v1/ping", {"Masa-Nonce": "0" * 32})
 
@@ -122,7 +122,7 @@ async def test_a_flood_of_unsigned_requests_while_gossip_goes_on(tmp_path: Path)
             assert await rounds([it, friend], lambda: held.record.models == said) <= 3  # noqa: B023 - asked at once
         assert not flooding.done()
         assert sum(await flooding) == 2000
-        await until(lambda: server.open <= 2)
+        await until(lambda: server.open <= 3)  # the friend's: gossip, a list, a session
         assert await asyncio.to_thread(resident) - before < 32 * 1024 * 1024
         assert it.sees() == {friend.id}
 

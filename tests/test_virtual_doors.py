@@ -4,22 +4,22 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 
-import aiohttp
 import pytest
 
+from peers.http1.client import request_head
+from peers.http1.errors import Unreached, WrongKey
 from peers.network.carrier import JSON
 from peers.network.contact import NoContact
 from peers.network.dialing import Address, DialPolicy
 from peers.network.gate import BURST
 from peers.network.identity import raw_key
-from peers.network.sessions import peer_sessions
+from peers.network.sessions import Sessions, peer_sessions
 from peers.network.signatures import Signed, content_digest, sign
-from peers.network.tls import NodePin
 from peers.network.tokens import Secret
-from tests.pipes import VirtualConnector
+from peers.upstreams.link import read_whole
+from tests.pipes import virtual_connector
 from tests.solipsism import VirtualNet, in_a_net
 from tests.virtual_node import VirtualNode
 
@@ -47,7 +47,7 @@ def test_another_key_than_the_one_that_is_pinned_is_told_nothing(tmp_path: Path)
         a, b, c = net.up()
         with pytest.raises(NoContact) as refused:
             await a.running.carrier.meet(b.address, c.id)
-        with pytest.raises(aiohttp.ServerFingerprintMismatch):
+        with pytest.raises(WrongKey):
             await told(net, b, signed(a, b, b"{}"), b"{}", pin=c)
         assert net.traffic[OUTSIDE.host] == 0
         return refused.value.reason
@@ -71,20 +71,20 @@ def test_what_may_not_be_dialled_is_not(tmp_path: Path) -> None:
 
 
 @asynccontextmanager
-async def outside(net: VirtualNet) -> AsyncIterator[aiohttp.ClientSession]:
+async def outside(net: VirtualNet) -> AsyncIterator[Sessions]:
     """A client at an address of no node."""
-    async with peer_sessions(DialPolicy(), partial(VirtualConnector, net, OUTSIDE.host)) as sessions:
-        yield sessions.to(Address("10.0.0.1", 4001))
+    async with peer_sessions(virtual_connector(net, OUTSIDE.host, DialPolicy())) as sessions:
+        yield sessions
 
 
 async def told(
     net: VirtualNet, to: VirtualNode, headers: dict[str, str], body: bytes, pin: VirtualNode | None = None
 ) -> str:
     """What `to` says to this request, sent over a connection that is pinned to its key, or to another's."""
-    check = NodePin(raw_key((pin or to).id))
-    url = f"https://{to.address}{GOSSIP}"
-    async with outside(net) as session, session.post(url, data=body, headers=headers, ssl=check) as answer:
-        await answer.read()
+    head, key = request_head("POST", GOSSIP, str(to.address), headers, len(body)), raw_key((pin or to).id)
+    async with outside(net) as sessions:
+        answer = await sessions.ask(to.address, key, head, body, connect=3, silence=3)
+        await read_whole(answer, 1 << 20)
         return answer.headers.get("Masa-Error", str(answer.status))
 
 
@@ -109,9 +109,11 @@ def test_a_signed_request_counts_once_and_for_whom_it_was_meant(tmp_path: Path) 
     assert answers == ["200", "replay", "recipient", "digest", "unknown_peer", "clock"]
 
 
-async def pinged(session: aiohttp.ClientSession, node: VirtualNode) -> int:
-    async with session.get(f"https://{node.address}/peer/v1/ping", headers={"Masa-Nonce": "0" * 32}) as answer:
-        return answer.status
+async def pinged(sessions: Sessions, node: VirtualNode) -> int:
+    head = request_head("GET", "/peer/v1/ping", str(node.address), {"Masa-Nonce": "0" * 32}, None)
+    answer = await sessions.ask(node.address, raw_key(node.id), head, b"", connect=3, silence=3)
+    await read_whole(answer, 1 << 20)
+    return answer.status
 
 
 def test_one_address_gets_only_so_many_connections(tmp_path: Path) -> None:
@@ -119,20 +121,20 @@ def test_one_address_gets_only_so_many_connections(tmp_path: Path) -> None:
         node = net.add(most_per_address=3)
         net.start(node)
         await net.until(net.whole, 20)
-        async with outside(net) as session:
-            return [*await asyncio.gather(*(pinged(session, node) for _ in range(5)), return_exceptions=True)]
+        async with outside(net) as sessions:
+            return [*await asyncio.gather(*(pinged(sessions, node) for _ in range(5)), return_exceptions=True)]
 
     answers = in_a_net(crowd, tmp_path, 2)
     assert answers.count(200) == 3
-    assert sum(isinstance(answer, aiohttp.ClientConnectorError) for answer in answers) == 2
+    assert sum(isinstance(answer, Unreached) for answer in answers) == 2
 
 
 def test_one_address_gets_only_so_many_pings(tmp_path: Path) -> None:
     async def flood(net: VirtualNet) -> Counter[int]:
         told: Counter[int] = Counter()
-        async with outside(net) as session:
+        async with outside(net) as sessions:
             for _ in range(25):  # fewer at a time than an address may have connections
-                told.update(await asyncio.gather(*(pinged(session, net.nodes["n0"]) for _ in range(16))))
+                told.update(await asyncio.gather(*(pinged(sessions, net.nodes["n0"]) for _ in range(16))))
         return told
 
     answers = in_a_net(flood, tmp_path, 2)

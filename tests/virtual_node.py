@@ -29,7 +29,7 @@ from peers.network.terms import Bootnode
 from peers.network.tokens import Secret
 from peers.upstreams.own import Own
 from peers.wire import Model, NodeId
-from tests.pipes import Air, VirtualConnector
+from tests.pipes import Air, virtual_connector
 
 START = 1_800_000_000.0
 
@@ -134,7 +134,7 @@ class VirtualNode:
             "bootnodes": self.bootnodes,
             "catalogue": catalogue,
             "listen": self._listen,
-            "connect": partial(VirtualConnector, self.air, self.address.host),
+            "connect": partial(virtual_connector, self.air, self.address.host),
         }
         return Place(**usual | self.changes)
 
@@ -145,3 +145,4 @@ class VirtualNode:
             yield
         finally:
             self.server = None
+            await server.shutdown(0.25)

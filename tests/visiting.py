@@ -3,17 +3,18 @@
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from typing import Any
 
-import aiohttp
 import msgspec
 
 from peers.guests import Guest, Guests
+from peers.http1 import answer as http1
 from peers.network.contact import Answer, Contact
 from peers.network.dialing import Address
 from peers.network.signatures import Signed, content_digest
+from peers.upstreams.link import read_whole
 from tests.calls import HELLO
 from tests.fakes import ModelServer
 from tests.fleet import address_of
@@ -65,19 +66,19 @@ class Visitor:
         request_id: str | None = None,
         kind: str = "application/json",
         headers: Mapping[str, str] | None = None,
-    ) -> aiohttp.ClientResponse:
+    ) -> http1.Answer:
         """An open answer; whoever gets it closes it."""
         sent = chat() if body is None else body
         name = secrets.token_hex(16) if request_id is None else request_id
         to = self.server.node.who.id
         request = Signed("POST", FORWARD + path, kind, content_digest(sent), to, name, deadline_ms)
-        timeout = aiohttp.ClientTimeout(total=10)
-        return await self.contact.open(request, self.at, sent, headers or {}, timeout=timeout)
+        return await self.contact.open(request, self.at, sent, headers or {}, silence=10)
 
     async def ask(self, path: str = "/api/chat", body: bytes | None = None, **more: Any) -> Answer:
         """The whole answer."""
-        async with await self.open(path, body, **more) as got:
-            return Answer(got.status, {name.lower(): text for name, text in got.headers.items()}, await got.read())
+        with closing(await self.open(path, body, **more)) as got:
+            content = await read_whole(got, 1 << 20)
+            return Answer(got.status, {name.lower(): text for name, text in got.headers.items()}, content)
 
     async def visit(self, path: str = "/api/chat", body: bytes | None = None, **more: Any) -> Visit:
         """Ask, and wait no further than until the node works on it."""

@@ -12,6 +12,7 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from config.logs import REQUEST_ID
 from handlers.keys import METRICS, ORIGIN, SIGHT, Sight, Who
 from handlers.relay import node_headers
 from peers.metrics import Metrics
@@ -28,29 +29,70 @@ FIXED = {
     "Vary": "Origin",
 }
 GENAI_OPERATIONS = ("chat", "text_completion", "embeddings")
+NO_TOKENS = (None, None)
 
 
 @web.middleware
 async def access(request: web.Request, handler: Handler) -> web.StreamResponse:
     sight = Sight(request_id(request.headers.get("X-Request-Id")), time.monotonic())
     request[SIGHT] = sight
-    structlog.contextvars.bind_contextvars(request_id=sight.id)
-    status, outcome = 500, "failed"
-    try:
+    resource = request.match_info.route.resource
+    path = resource.canonical if resource is not None else "unrouted"
+    with Telling(sight, request.app[METRICS], request.method, path, request.remote):
         response = await handler(request)
-        status, outcome = response.status, _outcome(response.status)
+        sight.status = response.status
         if isinstance(response, web.Response):
             sight.bytes_out = response.content_length or 0
         return response
-    except asyncio.CancelledError:
-        status, outcome = 499, "caller_gone"
-        raise
-    except ConnectionError:
-        # The answer broke after its first byte: `sight.code` says why, or else the caller had left.
-        status, outcome = (200, "cut") if sight.code else (499, "caller_gone")
-        raise
-    finally:
-        _tell(request, sight, status, outcome)
+
+
+class Telling:
+    """The log line and the metrics of the request that is answered within; its id in every other line until then."""
+
+    __slots__ = ("_client", "_method", "_metrics", "_path", "_sight")
+
+    def __init__(self, sight: Sight, metrics: Metrics, method: str, path: str, client: str | None) -> None:
+        """`path`: a route's pattern. `client`: an address."""
+        self._sight = sight
+        self._metrics = metrics
+        self._method = method
+        self._path = path
+        self._client = client
+
+    def __enter__(self) -> None:
+        REQUEST_ID.set(self._sight.id)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        status, outcome = self._sight.status, _outcome(self._sight.status)
+        if kind is not None:
+            status, outcome = _ending(kind, self._sight)
+        now = time.monotonic()
+        used = tokens(self._sight.tail) if status == 200 and self._sight.operation in GENAI_OPERATIONS else NO_TOKENS
+        self._log(status, outcome, now, used)
+        self._metrics.request(self._path, status, outcome)
+        if self._sight.operation in GENAI_OPERATIONS:
+            _measure(self._metrics, self._sight, now, used, "" if outcome == "ok" else self._sight.code or str(status))
+
+    def _log(self, status: int, outcome: str, now: float, used: tuple[int | None, int | None]) -> None:
+        sight = self._sight
+        log.info(
+            "request",
+            method=self._method,
+            path=self._path,
+            status=status,
+            outcome=outcome,
+            client=truncated(self._client),
+            ms=round((now - sight.arrived) * 1000, 1),
+            code=sight.code or None,
+            route=sight.route or None,
+            model=sight.model or None,
+            stream=sight.stream,
+            bytes_in=sight.bytes_in,
+            bytes_out=sight.bytes_out,
+            first_ms=sight.first_byte and round((sight.first_byte - sight.arrived) * 1000, 1),
+            tokens_in=used[0],
+            tokens_out=used[1],
+        )
 
 
 def request_id(given: str | None) -> str:
@@ -94,43 +136,21 @@ def _outcome(status: int) -> str:
     return "ok" if status < 400 else "refused" if status < 500 else "failed"
 
 
-def _tell(request: web.Request, sight: Sight, status: int, outcome: str) -> None:
-    now = time.monotonic()
-    resource = request.match_info.route.resource
-    path = resource.canonical if resource is not None else "unrouted"
-    used = tokens(sight.tail) if sight.operation in GENAI_OPERATIONS and status == 200 else (None, None)
-    facts = {
-        "code": sight.code,
-        "route": sight.route,
-        "model": sight.model,
-        "stream": sight.stream,
-        "bytes_in": sight.bytes_in,
-        "bytes_out": sight.bytes_out,
-        "first_ms": sight.first_byte and round((sight.first_byte - sight.arrived) * 1000, 1),
-        "tokens_in": used[0],
-        "tokens_out": used[1],
-    }
-    log.info(
-        "request",
-        method=request.method,
-        path=path,
-        status=status,
-        outcome=outcome,
-        client=truncated(request.remote),
-        ms=round((now - sight.arrived) * 1000, 1),
-        **{name: fact for name, fact in facts.items() if fact not in (None, "")},
-    )
-    metrics = request.app[METRICS]
-    metrics.requests.labels(path, str(status), outcome).inc()
-    if sight.operation in GENAI_OPERATIONS:
-        _measure(metrics, sight, now, used, "" if outcome == "ok" else sight.code or str(status))
+def _ending(kind: type[BaseException], sight: Sight) -> tuple[int, str]:
+    """Status and outcome of an answer that did not come to its end."""
+    if issubclass(kind, asyncio.CancelledError):
+        return 499, "caller_gone"
+    if issubclass(kind, ConnectionError):
+        # It broke after its first byte: `sight.code` says why, or else the caller had left.
+        return (200, "cut") if sight.code else (499, "caller_gone")
+    return 500, "failed"
 
 
 def _measure(metrics: Metrics, sight: Sight, now: float, used: tuple[int | None, int | None], error: str) -> None:
     genai = (sight.operation, sight.provider or "none", metrics.model_label(sight.model))
-    metrics.duration.labels(*genai, error).observe(now - sight.arrived)
+    metrics.duration.observe((*genai, error), now - sight.arrived)
     if sight.first_byte is not None:
-        metrics.first_chunk.labels(*genai).observe(sight.first_byte - sight.arrived)
+        metrics.first_chunk.observe(genai, sight.first_byte - sight.arrived)
     for count, kind in zip(used, ("input", "output"), strict=True):
         if count is not None:
-            metrics.tokens.labels(*genai, kind).observe(count)
+            metrics.tokens.observe((*genai, kind), count)

@@ -1,6 +1,7 @@
 """The front door: a strict request head, Host, Origin and content type, before anything else looks at a request
 (docs/security.md C-2, C-17, C-22)."""
 
+import functools
 import ipaddress
 import re
 import socket
@@ -21,6 +22,7 @@ ORIGIN_FORM = re.compile(r"([a-z][a-z0-9+.-]*)://([^/?#@\\:\[\]]+|\[[0-9a-f:.]+\
 NAMES = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~, -]{1,1024}", re.ASCII)
 BROWSER = ("Origin", "Referer", "Sec-Fetch-Site", "Sec-Fetch-Mode", "Sec-Fetch-Dest", "Sec-Fetch-User")
 ALWAYS = ("localhost", "host.docker.internal", "host.containers.internal")
+JSON = "application/json"
 PREFLIGHT = {
     "Access-Control-Allow-Methods": "GET, HEAD, POST",
     "Access-Control-Max-Age": "600",
@@ -84,8 +86,7 @@ def own_hosts(settings: Settings) -> frozenset[str]:
 
 def check_host(request: web.Request, hosts: frozenset[str]) -> None:
     """A page that rebound its name to this machine still sends its own name. Raises MasaError 403 `bad_host`."""
-    name = host_name(request.headers.get(hdrs.HOST, ""))
-    if name in hosts or name.endswith(".localhost") or _is_address(name):
+    if is_own(request.headers.get(hdrs.HOST, ""), hosts):
         return
     raise MasaError(
         403,
@@ -93,6 +94,13 @@ def check_host(request: web.Request, hosts: frozenset[str]) -> None:
         "this Host is not one of this node's; add it to ALLOWED_HOSTS, or ask by IP address",
         close=True,
     )
+
+
+@functools.lru_cache(maxsize=256)
+def is_own(host: str, hosts: frozenset[str]) -> bool:
+    """Whether it is a host name at all, and one of this node's."""
+    name = host_name(host)
+    return HOST.fullmatch(host) is not None and (name in hosts or name.endswith(".localhost") or _is_address(name))
 
 
 def host_name(host: str) -> str:
@@ -138,14 +146,19 @@ def check_content_type(request: web.Request) -> None:
     """Only JSON from a browser, which forces a preflight; tools may also leave the type out. Raises MasaError 415."""
     if request.method != hdrs.METH_POST or request.path not in BY_PATH:
         return
-    kind = request.headers.get(hdrs.CONTENT_TYPE, "").partition(";")[0].strip().lower()
-    if kind == "application/json":
+    kind = bare(request.headers.get(hdrs.CONTENT_TYPE, ""))
+    if kind == JSON:
         return
     if kind in ("", "application/x-www-form-urlencoded") and not any(name in request.headers for name in BROWSER):
         return
     raise BadRequest(
         "unsupported_media_type", "send the body with Content-Type: application/json", status=415, close=True
     )
+
+
+def bare(content_type: str) -> str:
+    """Without its parameters, in lower case."""
+    return content_type.partition(";")[0].strip().lower()
 
 
 def preflight(request: web.Request) -> web.Response:

@@ -36,15 +36,25 @@ def error_response(error: MasaError, dialect: Dialect, request_id: str) -> web.R
     response = web.Response(
         status=error.status,
         body=msgspec.json.encode(error_body(error, dialect, request_id)),
-        content_type="application/json",
+        headers=error_headers(error),
     )
-    if error.retry_after is not None:
-        response.headers["Retry-After"] = str(error.retry_after)
-    if error.asked:
-        response.headers["X-Masa-Asked"] = str(error.asked)
     if error.close:
         response.force_close()
     return response
+
+
+def fault() -> MasaError:
+    """What a caller hears of an exception that is none of these."""
+    return MasaError(500, "internal", "a fault of this node; its log says where", close=True)
+
+
+def error_headers(error: MasaError) -> dict[str, str]:
+    told = {"Content-Type": "application/json"}
+    if error.retry_after is not None:
+        told["Retry-After"] = str(error.retry_after)
+    if error.asked:
+        told["X-Masa-Asked"] = str(error.asked)
+    return told
 
 
 def error_body(error: MasaError, dialect: Dialect, request_id: str) -> dict[str, object]:

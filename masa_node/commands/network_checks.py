@@ -15,7 +15,7 @@ from peers.network.clock import TOLERATED
 from peers.network.contact import Contact, NoContact
 from peers.network.dialing import OWN_LAN, Address, DialPolicy
 from peers.network.identity import IdentityError, load_identity, node_id
-from peers.network.sessions import peer_sessions
+from peers.network.sessions import peer_connector, peer_sessions
 from peers.network.store import Store
 from peers.network.tokens import BadToken
 
@@ -147,7 +147,7 @@ async def _call(settings: Settings, means: Means) -> list[Finding]:
     places = {Address.parse(bootnode.address): bootnode.node for bootnode in means.bootnodes}
     policy = DialPolicy(settings.peer_allow_cidrs or OWN_LAN, frozenset(places))
     key = load_identity(settings.masa_dir)
-    async with peer_sessions(policy) as sessions:
+    async with peer_sessions(peer_connector(policy)) as sessions:
         contact = Contact(key, node_id(key), means.stake, sessions, time.time)
         findings = []
         for place, node in places.items():

@@ -17,6 +17,7 @@ from masa_node.app import Node, client_app, client_server, node
 from masa_node.commands.startup import startup_block
 from masa_node.listening import Runner, listening_sockets, serving, url_of
 from masa_node.means import check_stake
+from masa_node.memory import keep_room, settle
 from masa_node.surroundings import port_owner, raise_limits
 from peers.network.identity import IdentityError
 
@@ -36,12 +37,13 @@ def main(arguments: argparse.Namespace) -> int:
         return 2
     set_up(loaded.settings.log_level, loaded.settings.log_format)
     raise_limits()
+    keep_room()
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(serve(loaded))
-    except IdentityError as error:
-        print(f"masa-node: {error}", file=sys.stderr)
-        return 1
+    except* IdentityError as group:  # in a group where the loops run already
+        print(f"masa-node: {group.exceptions[0]}", file=sys.stderr)
+    return 1
 
 
 async def serve(loaded: Loaded) -> int:
@@ -55,6 +57,7 @@ async def serve(loaded: Loaded) -> int:
             print(f"masa-node: {_cannot_listen(settings.host, settings.port, error)}", file=sys.stderr)
             return 1
         app = client_app(running)
+        settle()
         async with serving(client_server(running, app), app, sockets) as runner:
             await _announce(running, loaded, url_of(sockets[0]))
             await stop.first.wait()

@@ -1,25 +1,29 @@
 """Asking other nodes: first contact by ping, then signed requests over pinned TLS (docs/security.md C-6, C-7)."""
 
+import asyncio
 import base64
 import secrets
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
 
-import aiohttp
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from peers.http1 import answer as http1
+from peers.http1.client import request_head
+from peers.http1.connection import Left
+from peers.http1.errors import UnreachedInTime, WrongKey
 from peers.network.certificates import NetworkId, NotStaked
 from peers.network.dialing import Address
-from peers.network.identity import parse_key, raw_key
+from peers.network.identity import id_text, parse_key, raw_key
+from peers.network.pairs import OwnSessions
 from peers.network.records import RecordError, read
 from peers.network.sessions import Sessions
 from peers.network.signatures import Signed, clock_offset, content_digest, date_offset, sign
 from peers.network.stake import Stake
-from peers.network.tls import NodePin, SeenKey
-from peers.upstreams.link import Body, read_whole
+from peers.upstreams.link import read_whole
 from peers.wire import NodeId
 
 PING = b"masa-ping-v1\0"
@@ -29,6 +33,9 @@ CONNECT_SECONDS = 3.0
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 OFFSETS = 1024
 """Peers whose clocks are remembered."""
+NO_SESSION = ("session", "signature", "replay")
+"""Refusals of what a session signed, after which the node's own key does."""
+OTHER_NODE = "another node than the one named answers there"
 NO_NODE = "what answers there is no node of a network of ours"
 
 
@@ -86,24 +93,28 @@ class Contact:
         self._stake = stake
         self._sessions = sessions
         self._clock = clock
+        self.agreed = OwnSessions()
         self._offsets: dict[NodeId, float] = {}
         """Seconds that a peer's clock is ahead of ours, where that mattered."""
 
     async def ping(self, address: Address, expected: NodeId | None = None, *, patience: int = 1) -> Met:
         """Who listens there, if it is a staked member; nothing else is sent to one that is not. Raises NoContact."""
         nonce, network = secrets.token_bytes(16), self._stake.networks[0]
-        seen = SeenKey()
         headers = {"Masa-Nonce": nonce.hex(), "Masa-Network": network, "Connection": "close"}
-        timeout = aiohttp.ClientTimeout(total=CONNECT_SECONDS * patience)
-        response = await self._begin("GET", address, "/peer/v1/ping", b"", headers, seen, timeout)
-        answer = await _whole(response)
-        if seen.node is None or (expected is not None and seen.node != expected):
-            raise NoContact("wrong_key", "another node than the one named answers there")
-        if seen.node == self._me:
+        head = request_head("GET", "/peer/v1/ping", str(address), headers, None)
+        within = CONNECT_SECONDS * patience
+        with _failing_as_no_contact():
+            async with asyncio.timeout(within):
+                key, opened = await self._sessions.meet(address, head, silence=within)
+                answer = await _whole(opened)
+        node = id_text(key)
+        if expected is not None and node != expected:
+            raise NoContact("wrong_key", OTHER_NODE)
+        if node == self._me:
             raise NoContact("self", "this node itself answers there")
         if answer.status != 200 or len(answer.body) > LARGEST_PING:
             raise NoContact("no_node", NO_NODE)
-        return self._met(seen.node, nonce, answer)
+        return self._met(node, nonce, answer)
 
     async def post(
         self, node: NodeId, address: Address, path: str, body: bytes, *, content_type: str, within: float
@@ -112,8 +123,9 @@ class Contact:
         request = Signed(
             "POST", path, content_type, content_digest(body), node, secrets.token_hex(16), int(within * 1000)
         )
-        timeout = aiohttp.ClientTimeout(total=within, sock_connect=CONNECT_SECONDS)
-        return await _whole(await self.open(request, address, body, timeout=timeout))
+        with _failing_as_no_contact():
+            async with asyncio.timeout(within):
+                return await _whole(await self.open(request, address, body, silence=within))
 
     async def open(
         self,
@@ -122,25 +134,38 @@ class Contact:
         body: bytes,
         headers: Mapping[str, str] = NO_HEADERS,
         *,
-        timeout: aiohttp.ClientTimeout,
-    ) -> aiohttp.ClientResponse:
+        silence: float,
+        left: Left | None = None,
+    ) -> http1.Answer:
         """A signed request's answer, still open: whoever holds it closes it. Raises NoContact.
 
-        `headers`: others than the signature covers. A clock that differs is told once, and then allowed for.
+        `silence`: seconds, before its first byte and between two. `headers`: others than the signature covers. `left`:
+        as Connection has it. A clock that differs is told once, and then allowed for; what the peer does not take from
+        a session is signed by our own key at once.
         """
-        pin, node = NodePin(raw_key(request.to), self._sessions.generation), request.to
-        for again in (False, True):
+        node = request.to
+        session, again = self.agreed.of(request, address, self._clock()), False
+        while True:
             now = self._clock() + self._offsets.get(node, 0.0)
-            signed = sign(request, self._key, self._me, now, secrets.token_bytes(16))
-            response = await self._begin("POST", address, request.path, body, {**headers, **signed}, pin, timeout)
-            if response.headers.get("Masa-Error") != "clock" or again:
+            if session is not None:
+                signed = session.sign(request, now)
+            else:
+                signed = sign(request, self._key, self._me, now, secrets.token_bytes(16))
+            response = await self._begin(request, address, body, {**headers, **signed}, silence, left)
+            code = response.headers.get("Masa-Error")
+            if session is not None and code in NO_SESSION:
+                response.close()
+                self.agreed.drop(node, session)
+                session = None
+                continue
+            if code != "clock" or again:
                 return response
-            response.release()
+            response.close()
+            again = True
             offset = clock_offset(response.headers.get("Date", ""), self._clock())
             if offset is None:
                 raise NoContact("clock", "the clocks differ by more than 10 minutes")
             self._remember(node, offset)
-        raise AssertionError("the second answer is returned")
 
     def offset(self, node: NodeId) -> float:
         """Seconds that its clock is ahead of ours, as far as we were told."""
@@ -165,24 +190,18 @@ class Contact:
 
     async def _begin(
         self,
-        method: str,
+        request: Signed,
         address: Address,
-        path: str,
         body: bytes,
         headers: Mapping[str, str],
-        check: aiohttp.Fingerprint,
-        timeout: aiohttp.ClientTimeout,
-    ) -> aiohttp.ClientResponse:
+        silence: float,
+        left: Left | None,
+    ) -> http1.Answer:
         with _failing_as_no_contact():
-            session = self._sessions.to(address, calls=timeout.total is None)
-            return await session.request(
-                method,
-                f"https://{address}{path}",
-                data=Body(body) if body else None,
-                headers=headers,
-                ssl=check,
-                timeout=timeout,
-                allow_redirects=False,
+            head = request_head("POST", request.path, str(address), headers, len(body))
+            key = raw_key(request.to)
+            return await self._sessions.ask(
+                address, key, head, body, connect=CONNECT_SECONDS, silence=silence, left=left
             )
 
     def _remember(self, node: NodeId, offset: float) -> None:
@@ -192,26 +211,26 @@ class Contact:
         self._offsets[node] = offset
 
 
-async def _whole(response: aiohttp.ClientResponse) -> Answer:
-    with _failing_as_no_contact():
-        async with response:
-            content = await read_whole(response.content, LARGEST_ANSWER)
+async def _whole(opened: http1.Answer) -> Answer:
+    """Raises NoContact, OSError."""
+    with closing(opened):
+        content = await read_whole(opened, LARGEST_ANSWER)
     if len(content) > LARGEST_ANSWER:
         raise NoContact("too_large", "its answer is over 256 KiB")
-    return Answer(response.status, {name.lower(): value for name, value in response.headers.items()}, content)
+    return Answer(opened.status, {name.lower(): value for name, value in opened.headers.items()}, content)
 
 
 @contextmanager
 def _failing_as_no_contact() -> Iterator[None]:
     try:
         yield
-    except aiohttp.ServerFingerprintMismatch as error:
-        raise NoContact("wrong_key", "another node than the one named answers there") from error
-    except aiohttp.ConnectionTimeoutError as error:
+    except WrongKey as error:
+        raise NoContact("wrong_key", OTHER_NODE) from error
+    except UnreachedInTime as error:
         raise NoContact("unreached", "it did not take the connection in time") from error
     except TimeoutError as error:
         raise NoContact("silent", "it did not answer in time") from error
-    except (aiohttp.ClientError, OSError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise NoContact("refused", "it cannot be reached") from error
 
 

@@ -98,7 +98,7 @@ class DialPolicy:
         return ip.is_global and plain and not _within(ip, TRANSLATED)
 
     def socket_factory(self, named: bool) -> Callable[[Any], socket.socket]:
-        """For aiohttp.TCPConnector: sees the resolved address of every attempt, IP literals included.
+        """For aiohappyeyeballs: sees the resolved address of every attempt, IP literals included.
 
         `named`: the operator wrote this address, so that only metadata services are refused. Raises OSError.
         """

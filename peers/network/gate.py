@@ -8,10 +8,12 @@ from multidict import MultiMapping
 
 from peers.errors import Busy, MasaError
 from peers.network.identity import BadKey, parse_key
+from peers.network.pairs import Held, HeldSessions
+from peers.network.replay import ReplayCache
 from peers.network.signatures import (
     Claim,
     Refused,
-    ReplayCache,
+    Signed,
     check_digest,
     check_recipient,
     check_signature,
@@ -54,6 +56,20 @@ class Buckets:
         bucket.left -= 1
 
 
+@dataclass(frozen=True, slots=True)
+class Knock:
+    """A request whose head may pass. Who sent it is proven once Gate.body() has seen its body."""
+
+    sender: NodeId
+    claim: Claim
+    session: Held | None
+    """That is said to have signed it; None: the sender's own key."""
+
+    @property
+    def request(self) -> Signed:
+        return self.claim.request
+
+
 class Gate:
     """One for a peer listener."""
 
@@ -64,27 +80,41 @@ class Gate:
         # Members of one owner may have as much as this node can check; strangers less.
         self._addresses, self._nodes = (Buckets(), Buckets()) if strangers else (Buckets(*MANY), Buckets(*MANY))
         self._seen = ReplayCache(most_per_key=32_768 if strangers else None)
+        self.sessions = HeldSessions()
 
     def head(
         self, method: str, path: str, headers: MultiMapping[str], source: str, now: float, *, known: bool
-    ) -> Claim:
+    ) -> Knock:
         """Steps 1 to 3, before the body is read. `known`: only members pass, or anybody. Raises MasaError."""
         claim = parse(method, path, headers)
         check_recipient(claim, self._me)
-        if known and not self._known(claim.keyid):
+        session = self.sessions.of(claim, now) if claim.by_session else None
+        sender = session.sender if session is not None else NodeId(claim.keyid)
+        if known and not self._known(sender):
             raise MasaError(403, "unknown_peer", "this node does not know the sender: identify first")
         self._addresses.take(source, now)
         check_time(claim, now)
-        return claim
+        return Knock(sender, claim, session)
 
-    def body(self, claim: Claim, body: bytes, now: float) -> NodeId:
+    def body(self, knock: Knock, body: bytes, now: float) -> NodeId:
         """Steps 4 to 6: who sent it. A bad signature counts against nobody but the address it came from."""
+        claim, session = knock.claim, knock.session
         check_digest(claim, body)
-        try:
-            key = parse_key(claim.keyid)
-        except BadKey:
-            raise Refused("signature") from None
-        check_signature(claim, key)
-        self._nodes.take(claim.keyid, now)
-        self._seen.add(claim, now)
-        return claim.keyid
+        if session is not None:
+            session.check(claim)
+        else:
+            _check_own(claim)
+        self._nodes.take(knock.sender, now)
+        if session is not None:
+            session.count(claim)
+        else:
+            self._seen.add(claim, now)
+        return knock.sender
+
+
+def _check_own(claim: Claim) -> None:
+    try:
+        key = parse_key(claim.keyid)
+    except BadKey:
+        raise Refused("signature") from None
+    check_signature(claim, key)

@@ -1,15 +1,18 @@
-"""Outbox: tells peers to stop calls that nobody waits for any more. Bounded: beyond it, connections are closed."""
+"""Outbox: tells peers to stop calls that nobody waits for any more. Bounded: beyond it, connections are closed.
+
+A peer that has heard it ends its answer in good form: read to that end, the connection can be used again.
+"""
 
 import asyncio
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
-import aiohttp
 import msgspec
 import structlog
 
+from peers.http1.answer import Answer
 from peers.network.contact import Contact, NoContact
 from peers.network.dialing import Address
 from peers.wire import NodeId
@@ -20,14 +23,16 @@ MOST_WAITING = 1024
 MOST_AT_ONCE = 64
 """Calls told of in one message."""
 STOP_SECONDS = 1.0
+END_SECONDS, LONGEST_END = 1.0, 256 * 1024
+"""For which, and how many bytes of which, an answer may go on once its peer has heard that it is to stop."""
 CALLS = "/peer/v1/calls"
 
 
 @dataclass(frozen=True, slots=True)
 class _Stop:
     request_id: str
-    response: aiohttp.ClientResponse
-    """Still open: closed once the peer has heard, or has not."""
+    response: Answer
+    """Still open: once the peer has heard it is read to its end, else closed."""
 
 
 class Outbox:
@@ -39,7 +44,7 @@ class Outbox:
         self._under_way = 0
         self._filled = asyncio.Event()
 
-    def stop(self, node: NodeId, at: Address, request_id: str, response: aiohttp.ClientResponse) -> None:
+    def stop(self, node: NodeId, at: Address, request_id: str, response: Answer) -> None:
         if len(self._waiting) + self._under_way >= MOST_WAITING:
             response.close()
             return
@@ -74,13 +79,28 @@ class Outbox:
     async def _tell(self, node: NodeId, at: Address, stops: list[_Stop]) -> None:
         body = msgspec.json.encode({"stop": [stop.request_id for stop in stops]})
         try:
-            await self._contact.post(node, at, CALLS, body, content_type="application/json", within=STOP_SECONDS)
+            answer = await self._contact.post(
+                node, at, CALLS, body, content_type="application/json", within=STOP_SECONDS
+            )
+            if answer.status == 200:
+                await _run_out(stops)
         except NoContact as error:
             log.debug("stop_missed", peer=node[:8], reason=error.reason)
         finally:
             self._under_way -= len(stops)
             for stop in stops:
                 stop.response.close()
+
+
+async def _run_out(stops: list[_Stop]) -> None:
+    """Read what is still on its way; whoever has too much of it keeps the others from nothing but time."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(END_SECONDS):
+            for stop in stops:
+                with suppress(OSError):
+                    left = LONGEST_END
+                    while left > 0 and (piece := await stop.response.read()):
+                        left -= len(piece)
 
 
 @asynccontextmanager

@@ -2,17 +2,18 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-import aiohttp
 import msgspec
 
-from peers.errors import Busy, MasaError, UpstreamBroken
+from peers.errors import Busy, MasaError
+from peers.http1.answer import Answer
 from peers.meaning import Meaning, definitive
-from peers.network.contact import CONNECT_SECONDS, Contact, NoContact
+from peers.network.contact import Contact, NoContact
 from peers.network.dialing import Address, BadAddress
+from peers.network.judged import Judged, broken
 from peers.network.outbox import Outbox
 from peers.network.reach import shown
 from peers.network.signatures import Signed, content_digest
@@ -23,10 +24,9 @@ from peers.wire import Call, Model, NodeId, Reply, Source
 
 JSON = "application/json"
 FORWARD, CALLS = "/peer/v1/forward", "/peer/v1/calls"
-NOT_FORWARDED = ("accept-encoding",)
-"""Between nodes nothing is encoded anew."""
+NOT_FORWARDED = ("accept-encoding", "content-type")
+"""Between nodes nothing is encoded anew, and the type is among what is signed."""
 CROSSING = ("content-type", "content-length", "content-encoding", "retry-after")
-LARGEST_REPLY = 64 << 20
 LARGEST_REFUSAL, LARGEST_WORDS = 64 * 1024, 2048
 LATE = 0.25
 """Seconds by which a peer is to give up before we do."""
@@ -141,7 +141,7 @@ class Remote:
         except (NoContact, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
 
-    async def _ask(self, call: Call) -> aiohttp.ClientResponse:
+    async def _ask(self, call: Call) -> Answer:
         self._request_id = secrets.token_hex(16)
         kind, deadline = call.headers.get("content-type", JSON), max(0.0, self._left() - LATE)
         digest, path = content_digest(call.body), FORWARD + call.door.path
@@ -150,13 +150,14 @@ class Remote:
         headers |= {"x-request-id": call.id} | (
             {"masa-query": call.query} if call.query and call.door.dialect != "any" else {}
         )
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=self._ways.silence)
         failure = NoContact("refused", "it has no address that can be tried")
         # A connection that was lost on the way says nothing of the peer, and brought it nothing: once more.
         for text in (*self._addresses, *self._addresses[:1]):
             try:
                 self._at = Address.parse(text)
-                return await self._ways.contact.open(request, self._at, call.body, headers, timeout=timeout)
+                return await self._ways.contact.open(
+                    request, self._at, call.body, headers, silence=self._ways.silence, left=self._stop
+                )
             except BadAddress:
                 continue
             except NoContact as error:
@@ -167,7 +168,7 @@ class Remote:
             self._ways.refused(self.node)
         raise MasaError(502, "unreachable", str(failure)) from failure
 
-    async def _judged(self, call: Call, response: aiohttp.ClientResponse) -> Reply:
+    async def _judged(self, call: Call, response: Answer) -> Reply:
         """Once its first meaningful unit is there. Raises MasaError."""
         await _check_refusal(response)
         headers = _crossing(response)
@@ -185,42 +186,22 @@ class Remote:
         if meaning.verdict != "meaningful":
             code = ENCODED if meaning.verdict == ENCODED else "bad_answer"
             raise MasaError(502, code, f"{meaning.verdict}")
-        chunks = self._chunks(response, begin, meaning)
+        body = Judged(response, b"".join(begin), meaning, self.name)
         return Reply(
-            response.status, headers, chunks, "peer", "masa", lambda: self._stop(response),
-            by=Source(self.node, self.name),
+            response.status, headers, body.chunks(), "peer", "masa", lambda: self._stop(response),
+            by=Source(self.node, self.name), pour=body.pour,
         )  # fmt: skip
 
-    async def _chunks(
-        self, response: aiohttp.ClientResponse, begin: list[bytes], meaning: Meaning
-    ) -> AsyncIterator[bytes]:
-        """What has come, and the rest. Whole only with its end mark."""
-        size = 0
-        while begin:
-            chunk = begin.pop(0)
-            size += len(chunk)
-            yield chunk
-        while chunk := await self._read(response):
-            size += len(chunk)
-            if size > LARGEST_REPLY:
-                raise UpstreamBroken(f"the answer of the peer {self.name} is over 64 MiB")
-            meaning.feed(chunk)
-            yield chunk
-        if not meaning.ended():
-            raise UpstreamBroken(f"the answer of the peer {self.name} ended too early")
-
-    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+    async def _read(self, response: Answer) -> bytes:
         try:
-            return await response.content.readany()
-        except TimeoutError as error:
-            raise UpstreamBroken(f"the peer {self.name} fell silent in the middle of its answer") from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise UpstreamBroken(f"the peer {self.name} broke off its answer") from error
+            return await response.read()
+        except OSError as error:
+            raise broken(self.name, error) from error
 
-    def _stop(self, response: aiohttp.ClientResponse) -> None:
+    def _stop(self, response: Answer) -> None:
         """It is told to stop, unless its answer has come to its end."""
-        if response.content.at_eof() or self._at is None:
-            response.release()
+        if response.over or self._at is None:
+            response.close()
         else:
             self._ways.outbox.stop(self.node, self._at, self._request_id, response)
 
@@ -244,7 +225,7 @@ async def can_serve(member: Member, ways: Ways, call: Call) -> Model | None:
     return None
 
 
-async def _check_refusal(response: aiohttp.ClientResponse) -> None:
+async def _check_refusal(response: Answer) -> None:
     """The peer's own, as ours, in its own words. Raises MasaError."""
     code = response.headers.get("Masa-Error")
     if code is None:
@@ -256,34 +237,34 @@ async def _check_refusal(response: aiohttp.ClientResponse) -> None:
     raise MasaError(response.status, known, await _words(response))
 
 
-async def _words(response: aiohttp.ClientResponse) -> str:
+async def _words(response: Answer) -> str:
     try:
-        told = msgspec.json.decode(await read_whole(response.content, LARGEST_WORDS), type=dict[str, str]).get("error")
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TimeoutError, aiohttp.ClientError, OSError):
+        told = msgspec.json.decode(await read_whole(response, LARGEST_WORDS), type=dict[str, str]).get("error")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OSError):
         told = None
     return told if told and told.isprintable() else "it refuses the request"
 
 
-async def _failure(response: aiohttp.ClientResponse, headers: dict[str, str], by: Source) -> MasaError:
+async def _failure(response: Answer, headers: dict[str, str], by: Source) -> MasaError:
     """What its upstream says, where that is about the call itself."""
     if response.status in BUSY:
         await _words(response)
         return Busy("its model server is full", retry_after=_seconds(response))
     try:
-        body = await read_whole(response.content, LARGEST_REFUSAL)
-    except (TimeoutError, aiohttp.ClientError, OSError):
+        body = await read_whole(response, LARGEST_REFUSAL)
+    except OSError:
         return MasaError(502, "failed", f"its model server answered {response.status}, and broke off")
     if definitive(response.status, body) and len(body) <= LARGEST_REFUSAL:
         return PassedOn(response.status, headers, body, "masa", by)
     return MasaError(502, "failed", f"its model server answered {response.status}")
 
 
-def _seconds(response: aiohttp.ClientResponse) -> int:
+def _seconds(response: Answer) -> int:
     text = response.headers.get("Retry-After", "")
     return min(int(text), 60) if text.isascii() and text.isdigit() and len(text) < 6 else 1
 
 
-def _crossing(response: aiohttp.ClientResponse) -> dict[str, str]:
+def _crossing(response: Answer) -> dict[str, str]:
     if response.status < 200 or 300 <= response.status < 400:
         raise MasaError(502, "bad_answer", f"status {response.status}")
     kept = {key: value for key in CROSSING if (value := response.headers.get(key)) is not None}

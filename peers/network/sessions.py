@@ -1,73 +1,101 @@
-"""Sessions: the only HTTP clients that dial peers; their kept connections can be given up at once."""
+"""Sessions: the only HTTP client that dials peers; its kept connections can be given up at once."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import NamedTuple
 
-import aiohttp
-
+from peers.http1.answer import Answer
+from peers.http1.client import Client
+from peers.http1.connection import Connection, Left
+from peers.http1.dial import dial
+from peers.http1.errors import WrongKey
 from peers.network.dialing import Address, DialPolicy
+from peers.network.identity import BadKey, strong
+from peers.network.tls import peer_context, served_key
 
-MOST_OPEN, MOST_PER_HOST = 0, 0
 KEPT_SECONDS = 60.0
 """For which an idle connection is kept."""
 
-Connect = Callable[[DialPolicy, bool], aiohttp.BaseConnector]
-"""(what may be dialled, whether the operator named it): what makes the connections and asks KeyCheck about them."""
+Connect = Callable[[Address, Connection], Awaitable[bytes]]
+"""Connects it to the address; the raw key that is served there, empty where there is none. Raises Unreached."""
 
 
-def peer_connector(policy: DialPolicy, named: bool) -> aiohttp.BaseConnector:
+class Line(NamedTuple):
+    """To whom connections are kept. Those of a later generation are new ones."""
+
+    address: Address
+    key: bytes
+    generation: int
+
+
+def peer_connector(policy: DialPolicy) -> Connect:
     """TLS to addresses that the operator named, or else to those that `policy` allows."""
-    return aiohttp.TCPConnector(
-        socket_factory=policy.socket_factory(named),
-        limit=MOST_OPEN,
-        limit_per_host=MOST_PER_HOST,
-        keepalive_timeout=KEPT_SECONDS,
-    )
+    context = peer_context()
+
+    async def connect(address: Address, connection: Connection) -> bytes:
+        make_socket = policy.socket_factory(address in policy.named)
+        # No name is told: who listens there is known by its key.
+        await dial(connection, address.host, address.port, tls=context, server_name="", make_socket=make_socket)
+        return served_key(connection.transport)
+
+    return connect
 
 
 class Sessions:
-    def __init__(self, policy: DialPolicy, connect: Connect) -> None:
-        self._policy = policy
+    def __init__(self, connect: Connect) -> None:
         self._connect = connect
-        self._open: dict[tuple[bool, bool], aiohttp.ClientSession] = {}
-        self._closed = False
-        self.generation = 0
-        """Of the connections that may be used: part of every pin."""
+        self._client: Client[Line] = Client(self._dial, KEPT_SECONDS)
+        self._generation = 0
 
-    def to(self, address: Address, *, calls: bool = False) -> aiohttp.ClientSession:
-        """By whether the operator named the address; calls apart, so that answers that stream hold up no gossip and
-        no stop. Raises aiohttp.ClientConnectionError when the network was left."""
-        if self._closed:
-            raise aiohttp.ClientConnectionError("this node has left the network")
-        key = address in self._policy.named, calls
-        if key not in self._open:
-            self._open[key] = _session(self._connect(self._policy, key[0]))
-        return self._open[key]
+    async def ask(
+        self,
+        address: Address,
+        key: bytes,
+        head: bytes,
+        body: bytes,
+        *,
+        connect: float,
+        silence: float,
+        left: Left | None = None,
+    ) -> Answer:
+        """As Client has it, of the node with this raw key; WrongKey before a byte is sent to any other."""
+        line = Line(address, key, self._generation)
+        return await self._client.ask(line, head, body, connect=connect, silence=silence, left=left)
+
+    async def meet(self, address: Address, head: bytes, *, silence: float) -> tuple[bytes, Answer]:
+        """First contact, over a connection of its own: the raw key that is served there, unless it is weak, and what
+        its holder answers. Raises as Client does."""
+        once = Connection(lambda connection: connection.abort(), lambda connection: None)
+        key = await self._connect(address, once)
+        try:
+            strong(key)
+        except BadKey:
+            once.abort()
+            raise WrongKey("no node answers there") from None
+        return key, await once.ask(head, b"", silence)
+
+    @property
+    def connections(self) -> int:
+        """Open to peers, those that are idle among them."""
+        return self._client.connections
 
     def renew(self) -> None:
         """Those kept lead nowhere once this machine slept or moved: none is used again; what they do, they finish."""
-        self.generation += 1
+        self._generation += 1
 
-    async def close(self) -> None:
-        self._closed = True
-        for session in self._open.values():
-            await session.close()
+    def close(self) -> None:
+        self._client.close()
+
+    async def _dial(self, line: Line, connection: Connection) -> None:
+        if await self._connect(line.address, connection) != line.key:
+            connection.abort()
+            raise WrongKey("another node than the one named answers there")
 
 
 @asynccontextmanager
-async def peer_sessions(policy: DialPolicy, connect: Connect = peer_connector) -> AsyncIterator[Sessions]:
-    sessions = Sessions(policy, connect)
+async def peer_sessions(connect: Connect) -> AsyncIterator[Sessions]:
+    sessions = Sessions(connect)
     try:
         yield sessions
     finally:
-        await sessions.close()
-
-
-def _session(connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(
-        connector=connector,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        trust_env=False,
-        auto_decompress=False,
-        skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
-    )
+        sessions.close()

@@ -1,17 +1,16 @@
 """Signed peer requests: one fixed profile of RFC 9421 and RFC 9530 (docs/security.md C-7). Pure.
 
-A receiver checks in C-7's order, cheap things first: parse, check_recipient, check_time, check_digest,
-check_signature, and only then ReplayCache.add. There is nothing to negotiate, hence nothing to downgrade.
+A receiver checks in C-7's order, cheap things first: parse, check_recipient, check_time, check_digest, check_signature
+or check_mac, and only then ReplayCache.add or Window.add. There is nothing to negotiate, hence nothing to downgrade:
+a node's own signature is always taken, and a session's only by the two nodes that agreed it.
 """
 
 import base64
 import hmac
 import re
-from collections import Counter
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from hashlib import sha256
-from heapq import heappop, heappush
 from typing import Literal
 
 from cryptography.exceptions import InvalidSignature
@@ -27,14 +26,21 @@ LONGEST_LIFE = 60
 SKEW = 60
 """Seconds that clocks may differ."""
 LARGEST_OFFSET = 600
-PURGED_AT_ONCE = 256
 
 _COVERED = '("@method" "@path" "content-type" "content-digest" "masa-to" "masa-request-id" "masa-hop" "masa-deadline")'
 _SECONDS = r"(0|[1-9][0-9]{0,11})"
-_INPUT = re.compile(
-    rf"masa=({re.escape(_COVERED)};created={_SECONDS};keyid=\"({ID.pattern})\";alg=\"ed25519\";expires={_SECONDS}"
-    r";nonce=\"([A-Za-z0-9_-]{21}[AQgw])\";tag=\"masa-peer-v1\")"
-)
+_WORD = "[A-Za-z0-9_-]{21}[AQgw]"
+"""16 bytes in base64url."""
+_COUNTER = "0|[1-9][0-9]{0,6}"
+
+
+def _input(keyid: str, algorithm: str, nonce: str) -> re.Pattern[str]:
+    return re.compile(
+        rf"masa=({re.escape(_COVERED)};created={_SECONDS};keyid=\"({keyid})\";alg=\"{algorithm}\";expires={_SECONDS}"
+        rf";nonce=\"({nonce})\";tag=\"masa-peer-v1\")"
+    )
+
+
 _PATH = re.compile(r"/[!-~]{0,255}")
 # No pattern takes as much as 1 KiB (C-7).
 _HEADERS = {
@@ -44,11 +50,17 @@ _HEADERS = {
     "Masa-Request-Id": re.compile(r"[A-Za-z0-9._-]{1,64}"),
     "Masa-Hop": re.compile(r"1"),
     "Masa-Deadline": re.compile(r"0|[1-9][0-9]{0,8}"),
-    "Signature-Input": _INPUT,
+}
+_BY_NODE = {
+    "Signature-Input": _input(ID.pattern, "ed25519", _WORD),
     "Signature": re.compile(r"masa=:([A-Za-z0-9+/]{85}[AQgw]==):"),
 }
+_BY_SESSION = {
+    "Signature-Input": _input(_WORD, "hmac-sha256", _COUNTER),
+    "Signature": re.compile(r"masa=:([A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=):"),
+}
 
-Code = Literal["malformed", "recipient", "clock", "digest", "signature", "replay", "rate_limited", "busy"]
+Code = Literal["malformed", "recipient", "session", "clock", "digest", "signature", "replay", "rate_limited", "busy"]
 _STATUS: dict[Code, int] = {"recipient": 403, "rate_limited": 429, "busy": 503}
 
 
@@ -78,13 +90,16 @@ class Claim:
     """What a request says of itself; true only when every check has passed."""
 
     request: Signed
-    keyid: NodeId
+    keyid: str
+    """A node's id; a session's where `by_session`."""
     created: int
     expires: int
     nonce: str
+    """The counter where `by_session`."""
     params: str
     """`@signature-params` as it came: what is signed is never written anew."""
     signature: bytes
+    by_session: bool
 
 
 def content_digest(body: bytes) -> str:
@@ -94,13 +109,26 @@ def content_digest(body: bytes) -> str:
 
 def sign(request: Signed, key: Ed25519PrivateKey, keyid: NodeId, now: float, nonce: bytes) -> dict[str, str]:
     """Every header of the profile. `now`: our clock plus what clock_offset() found for this peer; `nonce`: 16 bytes."""
-    created = int(now)
     word = base64.urlsafe_b64encode(nonce).decode().rstrip("=")
-    params = (
-        f'{_COVERED};created={created};keyid="{keyid}";alg="ed25519";expires={created + LIFE}'
-        f';nonce="{word}";tag="masa-peer-v1"'
+    params = _params(keyid, "ed25519", now, word)
+    return _signed(request, params, key.sign(_base(request, params)))
+
+
+def sign_by_session(request: Signed, key: bytes, session: str, now: float, counter: int) -> dict[str, str]:
+    """The same by the key of a session. `counter`: no two requests of a session have the same."""
+    params = _params(session, "hmac-sha256", now, str(counter))
+    return _signed(request, params, hmac.digest(key, _base(request, params), "sha256"))
+
+
+def _params(keyid: str, algorithm: str, now: float, nonce: str) -> str:
+    created = int(now)
+    return (
+        f'{_COVERED};created={created};keyid="{keyid}";alg="{algorithm}";expires={created + LIFE}'
+        f';nonce="{nonce}";tag="masa-peer-v1"'
     )
-    signature = base64.b64encode(key.sign(_base(request, params))).decode()
+
+
+def _signed(request: Signed, params: str, signature: bytes) -> dict[str, str]:
     return {
         "Content-Type": request.content_type,
         "Content-Digest": request.digest,
@@ -109,7 +137,7 @@ def sign(request: Signed, key: Ed25519PrivateKey, keyid: NodeId, now: float, non
         "Masa-Hop": "1",
         "Masa-Deadline": str(request.deadline_ms),
         "Signature-Input": f"masa={params}",
-        "Signature": f"masa=:{signature}:",
+        "Signature": f"masa=:{base64.b64encode(signature).decode()}:",
     }
 
 
@@ -117,14 +145,13 @@ def parse(method: str, path: str, headers: MultiMapping[str]) -> Claim:
     """Step 1: the whole profile by fixed patterns. `path` as it stood in the request line, where a query is refused."""
     if method != "POST" or "?" in path or not _PATH.fullmatch(path):
         raise Refused("malformed")
-    kind, digest, to, request_id, _, deadline, given, signature = [
-        _only(headers, name, pattern) for name, pattern in _HEADERS.items()
-    ]
+    by_session = ';alg="hmac-sha256";' in headers.get("Signature-Input", "")
+    kind, digest, to, request_id, _, deadline = [_only(headers, name, pattern) for name, pattern in _HEADERS.items()]
+    signed = _BY_SESSION if by_session else _BY_NODE
+    given, signature = [_only(headers, name, pattern) for name, pattern in signed.items()]
     request = Signed(method, path, kind[0], digest[0], NodeId(to[0]), request_id[0], int(deadline[0]))
     params, created, keyid, expires, nonce = given.groups()
-    return Claim(
-        request, NodeId(keyid), int(created), int(expires), nonce, params, base64.b64decode(signature[1].encode())
-    )
+    return Claim(request, keyid, int(created), int(expires), nonce, params, base64.b64decode(signature[1]), by_session)
 
 
 def check_recipient(claim: Claim, me: NodeId) -> None:
@@ -155,6 +182,12 @@ def check_signature(claim: Claim, key: Ed25519PublicKey) -> None:
         raise Refused("signature") from None
 
 
+def check_mac(claim: Claim, key: bytes) -> None:
+    """Step 5 where a session signed it; `key`: that session's."""
+    if not hmac.compare_digest(claim.signature, hmac.digest(key, _base(claim.request, claim.params), "sha256")):
+        raise Refused("signature")
+
+
 def clock_offset(date: str, now: float) -> float | None:
     """Seconds to add to our clock when signing for the peer whose Date this is; None: unreadable, or over 10 minutes.
 
@@ -170,47 +203,6 @@ def date_offset(date: str, now: float) -> float | None:
         return parsedate_to_datetime(date).timestamp() - now
     except (ValueError, OverflowError, OSError):
         return None
-
-
-class ReplayCache:
-    """Step 6: each (keyid, nonce) once. A live entry is never dropped: a full cache refuses what is new."""
-
-    def __init__(self, most: int = 200_000, most_per_key: int | None = None) -> None:
-        self.most = most
-        self.most_per_key = most_per_key
-        """32,768 where members are strangers."""
-        self._entries: set[str] = set()
-        self._by_age: list[tuple[int, str]] = []
-        self._per_key: Counter[str] = Counter()
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def add(self, claim: Claim, now: float) -> None:
-        """Raises Refused: `replay`, `rate_limited` (this key), `busy` (all)."""
-        self._purge(now)
-        entry = claim.keyid + claim.nonce
-        if entry in self._entries:
-            raise Refused("replay")
-        if self.most_per_key is not None and self._per_key[claim.keyid] >= self.most_per_key:
-            raise Refused("rate_limited")
-        if len(self._entries) >= self.most:
-            raise Refused("busy")
-        self._entries.add(entry)
-        self._per_key[claim.keyid] += 1
-        heappush(self._by_age, (claim.expires + SKEW, entry))
-
-    def _purge(self, now: float) -> None:
-        """A few at a time: they leave faster than they come, and no call takes long."""
-        for _ in range(PURGED_AT_ONCE):
-            if not self._by_age or self._by_age[0][0] >= now:
-                return
-            entry = heappop(self._by_age)[1]
-            self._entries.remove(entry)
-            keyid = entry[:52]
-            self._per_key[keyid] -= 1
-            if not self._per_key[keyid]:
-                del self._per_key[keyid]
 
 
 def _only(headers: MultiMapping[str], name: str, pattern: re.Pattern[str]) -> re.Match[str]:

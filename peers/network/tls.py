@@ -2,19 +2,18 @@
 
 import asyncio
 import ssl
-from abc import ABC, abstractmethod
+import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import aiohttp
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from peers.network.identity import KEY_FILE, BadKey, id_text, node_id, strong
-from peers.wire import NodeId
+from peers.network.disk import write_whole
+from peers.network.identity import KEY_FILE, node_id
 
 CERTIFICATE_FILE = "node.crt"
 LIFE = timedelta(days=30)
@@ -53,67 +52,34 @@ class NodeTls:
         """Whether there is a new certificate, made when the last one is half over; open connections keep theirs."""
         if now < self._due:
             return False
+        made = certificate(self._key, now).decode()
         path = self._folder / CERTIFICATE_FILE
-        path.write_bytes(certificate(self._key, now))
-        self.context.load_cert_chain(path, self._folder / KEY_FILE)
+        try:
+            write_whole(path, made)
+            self.context.load_cert_chain(path, self._folder / KEY_FILE)
+        except OSError:  # A full disk: it need not be kept, but OpenSSL reads files alone.
+            with tempfile.NamedTemporaryFile("w") as file:
+                file.write(made)
+                file.flush()
+                self.context.load_cert_chain(file.name, self._folder / KEY_FILE)
         self._due = now + LIFE.total_seconds() / 2
         return True
 
 
-class KeyCheck(aiohttp.Fingerprint, ABC):
-    """For `ssl=` of a request: aiohttp asks it about every new connection, before the first byte of a request.
+def peer_context() -> ssl.SSLContext:
+    """For dialling nodes: TLS 1.3 with any certificate, whatever its names and dates, since the key alone counts."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
 
-    aiohttp pairs it with a context of its own that accepts any certificate, whatever its dates, and TLS 1.2 too:
-    hence the version is looked at here, and the key alone counts.
+
+def served_key(transport: asyncio.BaseTransport) -> bytes:
+    """The raw Ed25519 key of the other side's certificate; empty where it has none, or not over TLS 1.3.
+
+    It is to be compared, or found strong(), before a byte is sent.
     """
-
-    def check(self, transport: asyncio.Transport) -> None:
-        place = transport.get_extra_info("peername") or ("", 0)
-        self.saw(_served_key(transport), *place[:2])
-
-    @abstractmethod
-    def saw(self, key: bytes, host: str, port: int) -> None:
-        """Judge the raw key that was served there; empty where there was none. Raises ServerFingerprintMismatch."""
-
-
-class NodePin(KeyCheck):
-    """This key and no other. Equal pins share connections: aiohttp's own Fingerprint has no `__eq__`.
-
-    A pin of a later generation shares none with those before: they end what they are doing, and are used no more.
-    """
-
-    def __init__(self, key: bytes, generation: int = 0) -> None:
-        super().__init__(strong(key))
-        self._same = (bytes(key), generation)
-
-    def saw(self, key: bytes, host: str, port: int) -> None:
-        if key != self.fingerprint:
-            raise aiohttp.ServerFingerprintMismatch(self.fingerprint, key, host, port)
-
-    def __eq__(self, other: object) -> bool:
-        return type(other) is NodePin and other._same == self._same
-
-    def __hash__(self) -> int:
-        return hash(self._same)
-
-
-class SeenKey(KeyCheck):
-    """First contact: any key that is not weak, remembered. One for each request, with `Connection: close`."""
-
-    def __init__(self) -> None:
-        super().__init__(bytes(32))
-        self.node: NodeId | None = None
-        """Whom the connection reached: set before a byte is sent."""
-
-    def saw(self, key: bytes, host: str, port: int) -> None:
-        try:
-            self.node = id_text(strong(key))
-        except BadKey:
-            raise aiohttp.ServerFingerprintMismatch(b"", key, host, port) from None
-
-
-def _served_key(transport: asyncio.Transport) -> bytes:
-    """The raw Ed25519 key of the other side's certificate; empty where it has none, or not over TLS 1.3."""
     tls = transport.get_extra_info("ssl_object")
     der = tls.getpeercert(binary_form=True) if tls and tls.version() == "TLSv1.3" else None
     try:

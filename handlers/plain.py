@@ -1,0 +1,115 @@
+"""A plain request: one that the front door has nothing to say about, read off its first bytes. Pure.
+
+What is not plain is not wrong: aiohttp and the middlewares read it, and refuse it if need be (docs/security.md C-22).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import httptools
+
+from handlers.middlewares.door import HOST, JSON, bare, is_own
+from handlers.middlewares.keys import holds_one
+from peers.doors import DOORS
+from peers.wire import Door
+
+LONGEST_HEAD = 8190
+LARGEST_BODY = 64 * 1024
+LINES = {f"POST {door.path} HTTP/1.1".encode(): door for door in DOORS}
+NAMES = {
+    name.encode(): name
+    for name in (
+        *("host", "user-agent", "accept", "accept-encoding", "accept-language", "connection", "content-type"),
+        *("content-length", "authorization", "x-api-key", "x-request-id", "x-masa-ask", "traceparent"),
+        *("anthropic-version", "anthropic-beta", "openai-beta"),
+    )
+}
+"""Headers that no check but those below looks at, each of them once."""
+LIBRARIES = b"x-stainless-"
+"""OpenAI's and Anthropic's own: what they run on. Nothing here reads them."""
+
+
+@dataclass(slots=True)
+class Plain:
+    """Its head, and where its body stands."""
+
+    door: Door
+    headers: dict[str, str]
+    """Names in lower case."""
+    start: int
+    """Where the body begins in the bytes that the head was read off."""
+    length: int
+    """Of the body."""
+    body: bytes = field(default=b"", repr=False)
+    """Once it is whole."""
+
+
+class Head:
+    """Collects what httptools reads."""
+
+    __slots__ = ("headers", "odd", "whole")
+
+    def __init__(self) -> None:
+        self.headers: dict[str, str] = {}
+        self.odd = False
+        self.whole = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        lower = name.lower()
+        known = NAMES.get(lower)
+        if known is None:
+            self.odd = self.odd or not lower.startswith(LIBRARIES)
+        elif known in self.headers:
+            self.odd = True
+        else:
+            self.headers[known] = value.decode().strip(" \t")
+
+    def on_headers_complete(self) -> None:
+        self.whole = True
+
+    def on_body(self, _: bytes) -> None:
+        self.odd = True  # the head ended before its empty line
+
+
+class Judge:
+    """Tells plain requests from others, by the rules of the front door."""
+
+    def __init__(self, hosts: frozenset[str], known: Sequence[bytes], most_body: int) -> None:
+        """`hosts`: the names of this node. `known`: its API keys, with which any Host is answered."""
+        self._hosts = hosts
+        self._known = known
+        self._most_body = min(most_body, LARGEST_BODY)
+
+    def read(self, data: bytes) -> Plain | None:
+        """What stands at the start of `data`, if its head is whole and plain."""
+        door = LINES.get(data[: data.find(b"\r\n", 0, 64)])
+        end = data.find(b"\r\n\r\n", 0, LONGEST_HEAD) + 4
+        if door is None or end < 4:
+            return None
+        headers = _headers(data[:end])
+        if headers is None or not self._passes(headers):
+            return None
+        length = int(headers.get("content-length", 0))
+        return Plain(door, headers, end, length) if 0 < length <= self._most_body else None
+
+    def _passes(self, headers: dict[str, str]) -> bool:
+        kind, host, connection = headers.get("content-type", ""), headers.get("host", ""), headers.get("connection")
+        if kind != JSON and bare(kind) != JSON:
+            return False
+        if connection is not None and connection.lower() != "keep-alive":
+            return False
+        if self._known:
+            return HOST.fullmatch(host) is not None and holds_one(headers, self._known)
+        return is_own(host, self._hosts)
+
+
+def _headers(head: bytes) -> dict[str, str] | None:
+    """None: it is not HTTP, or says more than a plain request does."""
+    read = Head()
+    try:
+        if not head.isascii():
+            return None
+        httptools.HttpRequestParser(read).feed_data(head)
+    except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+        return None
+    return None if read.odd or not read.whole else read.headers

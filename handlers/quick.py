@@ -1,0 +1,150 @@
+"""Quick: plain requests answered as chat() does behind its middlewares, without aiohttp's request and response."""
+
+import time
+from collections.abc import Mapping
+from contextlib import closing
+from http import HTTPStatus
+
+import msgspec
+from aiohttp.helpers import rfc822_formatted_time
+
+from handlers.admission import BodyMemory, Lease, Turns
+from handlers.chat import CROSSING, asked, caller, note_peek
+from handlers.keys import Life, Sight, Who
+from handlers.middlewares.access import FIXED, Telling, request_id
+from handlers.middlewares.errors import dialect_of, error_body, error_headers
+from handlers.out import Out
+from handlers.plain import Judge, Plain
+from handlers.relay import Cut, late_unit, node_headers, told_of
+from peers.errors import Busy, MasaError
+from peers.metrics import Metrics
+from peers.peek import peek
+from peers.wire import Answerer, Call, Door, Reply
+
+REASONS = {status.value: status.phrase for status in HTTPStatus}
+BODILESS = (204, 304)
+
+
+class Quick:
+    """The client API's inference paths, for the requests that `judge` finds plain."""
+
+    def __init__(
+        self, judge: Judge, answerer: Answerer, turns: Turns, bodies: BodyMemory, metrics: Metrics, life: Life, who: Who
+    ) -> None:
+        self._judge = judge
+        self._answerer = answerer
+        self._turns = turns
+        self._bodies = bodies
+        self._metrics = metrics
+        self._life = life
+        self._fixed = _lines(FIXED)
+        self._here = _lines(node_headers(who.id, who.shown))
+
+    def read(self, data: bytes) -> tuple[Plain, Lease] | None:
+        """The plain request that begins with `data`, and room for its body; None: it takes the long way."""
+        plain = None if self._life.closed else self._judge.read(data)
+        if plain is None:
+            return None
+        lease = Lease(self._bodies)
+        try:
+            lease.grow(plain.length)
+        except Busy:
+            return None
+        return plain, lease
+
+    def sight(self, plain: Plain) -> Sight:
+        return Sight(request_id(plain.headers.get("x-request-id")), time.monotonic())
+
+    async def answer(self, plain: Plain, lease: Lease, address: str, out: Out) -> bool:
+        """Whether the connection can be used again. Raises ConnectionError: it has to be cut."""
+        with Telling(out.sight, self._metrics, "POST", plain.door.path, address):
+            try:
+                await self._pass_on(plain, lease, address, out)
+            except MasaError as error:
+                out.sight.code = error.code
+                self.refuse(error, plain, out)
+                return not error.close
+        return True
+
+    def refuse(self, error: MasaError, plain: Plain, out: Out) -> None:
+        """What goes out is what error_response() makes."""
+        body = msgspec.json.encode(error_body(error, dialect_of(plain.door.path), out.sight.id))
+        told = error_headers(error) | {"Content-Length": str(len(body))}
+        if error.close:
+            told["Connection"] = "close"
+        out.sight.status, out.sight.bytes_out = error.status, len(body)
+        out.whole(self._head(error.status, told, self._here, out.sight.id) + body)
+
+    async def _pass_on(self, plain: Plain, lease: Lease, address: str, out: Out) -> None:
+        """chat(), step by step. Raises MasaError, ConnectionError."""
+        try:
+            call = _call(plain, out.sight)
+            await self._turns.take(caller(plain.headers, address))
+            try:
+                reply = await self._answerer.open(call)
+                del call  # The upstream has the body: it is not kept for as long as the answer streams.
+                lease.release()
+                await self._relay(plain.door, reply, out)
+            finally:
+                self._turns.release()
+        finally:
+            lease.release()
+
+    async def _relay(self, door: Door, reply: Reply, out: Out) -> None:
+        """relay(), onto `out`."""
+        sight = out.sight
+        sight.route, sight.provider, sight.status = reply.route, reply.provider, reply.status
+        with closing(reply):
+            self._begin(reply, out)
+            try:
+                if reply.pour is not None:
+                    await reply.pour(out)
+                else:
+                    async for chunk in reply.chunks:
+                        out.write(chunk)
+                        await out.drained()
+            except MasaError as error:
+                sight.code = error.code
+                unit = late_unit(reply, door.dialect, sight.tail, error)
+                if unit is not None:
+                    out.add(unit)
+                raise Cut from error
+            out.end()
+
+    def _begin(self, reply: Reply, out: Out) -> None:
+        """The head as aiohttp makes it: of the answer's framing only its length is the upstream's."""
+        headers, length = {**reply.headers, **told_of(reply)}, reply.headers.get("content-length")
+        empty = reply.status in BODILESS
+        chunked = length is None and not empty
+        if chunked:
+            headers["Transfer-Encoding"] = "chunked"
+        elif reply.status == 204:
+            headers.pop("content-length", None)
+        if not empty and length != "0":
+            headers.setdefault("content-type", "application/octet-stream")
+        here = "" if reply.by else self._here
+        out.begin(self._head(reply.status, headers, here, out.sight.id), chunked=chunked, empty=empty)
+
+    def _head(self, status: int, headers: Mapping[str, str], here: str, request_id: str) -> bytes:
+        return (
+            f"HTTP/1.1 {status} {REASONS.get(status, '')}\r\n{_lines(headers)}{self._fixed}{here}"
+            f"X-Request-Id: {request_id}\r\nDate: {rfc822_formatted_time()}\r\n\r\n"
+        ).encode()
+
+
+def _call(plain: Plain, sight: Sight) -> Call:
+    """It takes the body over. Raises BadRequest."""
+    body, plain.body = plain.body, b""
+    seen = peek(body, plain.door)
+    stream = note_peek(sight, plain.door, seen, len(body))
+    headers = {name: plain.headers[name] for name in CROSSING if name in plain.headers}
+    ask = asked(plain.headers.get("x-masa-ask"))
+    return Call(sight.id, plain.door, seen.model, stream, body, headers, ask=ask)
+
+
+def _lines(headers: Mapping[str, str]) -> str:
+    """Each of them as one line. Raises ValueError for one that would be more."""
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    if not lines.count("\n") == lines.count("\r") == len(headers):
+        raise ValueError("a line break in a header")
+    return lines
