@@ -13,7 +13,7 @@ from peers.errors import MasaError
 from peers.usage import TAIL
 from peers.wire import Dialect, NodeId, Reply
 
-SLACK = 1024
+SLACK = 512
 """Bytes by which the end that is kept of an answer may grow before it is shortened: not each chunk copies all of it."""
 
 

@@ -2,7 +2,7 @@
 
 import re
 
-TAIL = 4096
+TAIL = 2048
 """Bytes of an answer's end that are looked at: every dialect puts its counts there."""
 
 _INPUT = (b'"prompt_eval_count"', b'"prompt_tokens"', b'"input_tokens"')

@@ -30,37 +30,45 @@ async def dial(
 
     Raises NoSuchName, Unreached; leaves nothing open.
     """
-    loop = asyncio.get_running_loop()
-    found = await _addresses(host, port)
-    sock = None
+    loop, sock = asyncio.get_running_loop(), None
+    # uvloop's timer for a handshake holds everything until it is over, cancelled or not.
+    limit = HANDSHAKE_SECONDS if tls else None
     try:
+        if make_socket is None and _is_address(host):  # the usual case of a model server: no name, no choice
+            await loop.create_connection(
+                lambda: connection, host, port, ssl=tls, server_hostname=server_name, ssl_handshake_timeout=limit
+            )
+            return
         sock = await aiohappyeyeballs.start_connection(
-            found, happy_eyeballs_delay=NEXT_ADDRESS_SECONDS, loop=loop, socket_factory=make_socket
+            await _addresses(host, port),
+            happy_eyeballs_delay=NEXT_ADDRESS_SECONDS,
+            loop=loop,
+            socket_factory=make_socket,
         )
         await loop.create_connection(
-            lambda: connection,
-            sock=sock,
-            ssl=tls,
-            server_hostname=server_name,
-            # uvloop's timer for it holds everything until it is over, cancelled or not.
-            ssl_handshake_timeout=HANDSHAKE_SECONDS if tls else None,
+            lambda: connection, sock=sock, ssl=tls, server_hostname=server_name, ssl_handshake_timeout=limit
         )
     except BaseException as error:
         connection.abort()  # it may be there by now: with TLS, closing it in good form would take a while
         if sock is not None:
             sock.close()
-        if isinstance(error, OSError) and not isinstance(error, TimeoutError):
+        if isinstance(error, OSError) and not isinstance(error, TimeoutError | Unreached):
             raise Unreached(f"no connection to port {port} there ({error.strerror or type(error).__name__})") from error
         raise
 
 
 async def _addresses(host: str, port: int) -> list[Any]:
+    if _is_address(host):  # in its usual spelling it needs no thread to be looked up
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    try:
+        return await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise NoSuchName("the name leads to no address") from error
+
+
+def _is_address(host: str) -> bool:
     try:
         ipaddress.ip_address(host)
     except ValueError:
-        try:
-            return await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except OSError as error:
-            raise NoSuchName("the name leads to no address") from error
-    # An address in its usual spelling needs no thread to be looked up.
-    return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+        return False
+    return True

@@ -8,6 +8,7 @@ import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -67,6 +68,7 @@ def id_text(raw: bytes) -> NodeId:
     return NodeId(base64.b32encode(raw).decode().rstrip("=").lower())
 
 
+@lru_cache(maxsize=4096)
 def raw_key(text: str) -> bytes:
     """The 32 bytes behind an id, which has exactly one spelling. Raises BadKey, for a weak key too."""
     if not ID.fullmatch(text):

@@ -22,6 +22,8 @@ log = structlog.get_logger(__name__)
 MOST_WAITING = 1024
 MOST_AT_ONCE = 64
 """Calls told of in one message."""
+GATHERED_SECONDS = 0.003
+"""For which stops wait for others to the same peer, and for answers that are whole by then: those cost no message."""
 STOP_SECONDS = 1.0
 END_SECONDS, LONGEST_END = 1.0, 256 * 1024
 """For which, and how many bytes of which, an answer may go on once its peer has heard that it is to stop."""
@@ -42,21 +44,24 @@ class Outbox:
         self._contact = contact
         self._waiting: deque[tuple[tuple[NodeId, Address], _Stop]] = deque()
         self._under_way = 0
-        self._filled = asyncio.Event()
+        self._due = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
 
     def stop(self, node: NodeId, at: Address, request_id: str, response: Answer) -> None:
         if len(self._waiting) + self._under_way >= MOST_WAITING:
             response.close()
             return
         self._waiting.append(((node, at), _Stop(request_id, response)))
-        self._filled.set()
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(GATHERED_SECONDS, self._due.set)
 
     async def run(self) -> None:
         """Each message is a task of its own: a peer that is slow to hear delays no other's stop."""
         async with asyncio.TaskGroup() as group:
             while True:
-                await self._filled.wait()
-                self._filled.clear()
+                await self._due.wait()
+                self._due.clear()
+                self._timer = None
                 self._send(group)
 
     def _send(self, group: asyncio.TaskGroup) -> None:
@@ -64,7 +69,8 @@ class Outbox:
         by_peer: dict[tuple[NodeId, Address], list[_Stop]] = defaultdict(list)
         while self._waiting:
             peer, stop = self._waiting.popleft()
-            by_peer[peer].append(stop)
+            if not stop.response.over:
+                by_peer[peer].append(stop)
         for peer, stops in by_peer.items():
             for start in range(0, len(stops), MOST_AT_ONCE):
                 some = stops[start : start + MOST_AT_ONCE]
@@ -72,6 +78,8 @@ class Outbox:
                 group.create_task(self._tell(*peer, some), name="stop")
 
     def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         for _, stop in self._waiting:
             stop.response.close()
         self._waiting.clear()
