@@ -29,7 +29,7 @@ FIELDS = frozenset(
 )
 """What may stand beside `ts`, `level` and `event`. `path` is a route's pattern, `client` is cut to its network."""
 
-LIBRARIES = ("aiohttp.server", "aiohttp.client", "aiohttp.web", "aiohttp.internal", "aiohttp.websocket", "asyncio")
+LIBRARIES = ("aiohttp.server", "aiohttp.web", "aiohttp.internal", "aiohttp.websocket", "asyncio")
 REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 """Of the request that is being answered: every line has it until then."""
 MOST_GATHERED = 64
@@ -128,7 +128,10 @@ class Facts:
         for key, value in event.items():
             if value is not None and key in FIELDS:
                 kind = type(value)
-                simple = kind is float or kind is bool or (kind is int and -LARGEST < value < LARGEST)
+                if kind is str:
+                    simple = len(value) <= LONGEST and value.isprintable()
+                else:
+                    simple = kind is float or kind is bool or (kind is int and -LARGEST < value < LARGEST)
                 kept[key] = value if simple else plain(value)
         if isinstance(address := kept.get("url"), str):
             kept["url"] = masked_url(address)
@@ -156,8 +159,6 @@ def locate_crash(event: EventDict) -> None:
 
 def plain(value: object) -> object:
     """What JSON and a terminal can show as it is; of anything else, bytes and exceptions too, only the type."""
-    if type(value) is str and len(value) <= LONGEST and value.isprintable():
-        return value  # by far the most
     match value:
         case None | bool() | float():
             return value

@@ -15,6 +15,7 @@ from handlers.between import BETWEEN
 from handlers.chat import crossing, declared_length, peek_at, read_body
 from handlers.keys import METRICS
 from handlers.middlewares.access import request_id
+from handlers.middlewares.door import JSON, bare
 from handlers.relay import Cut
 from peers.doors import FORWARDED
 from peers.errors import BadRequest, Busy, MasaError, ModelNotFound
@@ -115,7 +116,7 @@ def _check_head(request: web.Request, knock: Knock) -> None:
     deadline, kind = knock.request.deadline_ms, knock.request.content_type
     if deadline > LONGEST_DEADLINE or not QUERY.fullmatch(request.headers.get("Masa-Query", "")):
         raise BadRequest("malformed", "Masa-Deadline is a day at most; Masa-Query is what stood behind a question mark")
-    if kind.partition(";")[0].strip().lower() != "application/json":
+    if bare(kind) != JSON:
         raise BadRequest("unsupported_media_type", "send application/json", status=415)
     if not deadline:
         raise _late()

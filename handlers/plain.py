@@ -15,6 +15,8 @@ from peers.wire import Door
 
 LONGEST_HEAD = 8190
 LARGEST_BODY = 64 * 1024
+MOST_HEADERS = 64
+"""Of a plain request. More are for aiohttp, which refuses more than 128 (docs/security.md C-19)."""
 LINES = {f"POST {door.path} HTTP/1.1".encode(): door for door in DOORS}
 NAMES = {
     name.encode(): name
@@ -47,9 +49,10 @@ class Plain:
 class Head:
     """Collects what httptools reads."""
 
-    __slots__ = ("headers", "odd", "whole")
+    __slots__ = ("_count", "headers", "odd", "whole")
 
     def __init__(self) -> None:
+        self._count = 0
         self.headers: dict[str, str] = {}
         self.odd = False
         self.whole = False
@@ -57,8 +60,9 @@ class Head:
     def on_header(self, name: bytes, value: bytes) -> None:
         lower = name.lower()
         known = NAMES.get(lower)
+        self._count += 1
         if known is None:
-            self.odd = self.odd or not lower.startswith(LIBRARIES)
+            self.odd = self.odd or not lower.startswith(LIBRARIES) or self._count > MOST_HEADERS
         elif known in self.headers:
             self.odd = True
         else:

@@ -25,5 +25,6 @@ def _last(names: tuple[bytes, ...], tail: bytes | bytearray) -> int | None:
             number = None if tail[place - 1 : place] == b"\\" else _NUMBER.match(tail, place + len(name))
             if number is not None:
                 last, count = place, int(number[1])
+                break
             place = tail.rfind(name, 0, place)
     return count

@@ -185,6 +185,7 @@ async def test_api_keys(model_server, tmp_path, taken, key, status):
 
 GOOD = post(1, "/api/chat", CHAT)
 NAMED = {
+    "many more": GOOD.replace(b"Content-Type", b"X-Stainless-A: a\r\n" * 65 + b"Content-Type"),
     "another path": GOOD.replace(b"/api/chat", b"/api/tags"),
     "a query": GOOD.replace(b"/api/chat", b"/api/chat?a=b"),
     "absolute": GOOD.replace(b"/api/chat", b"http://127.0.0.1:1/api/chat"),

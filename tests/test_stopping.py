@@ -149,7 +149,7 @@ class Tape:
     def __init__(self, *pieces: bytes, ends: bool) -> None:
         self.pieces = list(pieces)
         self.ends = ends
-        self.closed = self.whole = False
+        self.closed = self.whole = self.over = False
 
     async def read(self) -> bytes:
         if self.pieces:

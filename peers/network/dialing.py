@@ -1,4 +1,4 @@
-"""Which addresses may be dialled: each attempt of the peer session passes the factory here (docs/security.md C-14)."""
+"""Which addresses may be dialled: each attempt to reach a peer passes the factory here (docs/security.md C-14)."""
 
 import ipaddress
 import re

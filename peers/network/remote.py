@@ -14,7 +14,7 @@ from peers.meaning import Meaning, definitive
 from peers.network.contact import Contact, NoContact
 from peers.network.dialing import Address, BadAddress
 from peers.network.judged import Judged, broken
-from peers.network.outbox import Outbox
+from peers.network.outbox import CALLS, Outbox
 from peers.network.reach import shown
 from peers.network.signatures import Signed, content_digest
 from peers.network.table import Member
@@ -23,7 +23,7 @@ from peers.upstreams.link import PRINTABLE, read_whole
 from peers.wire import Call, Model, NodeId, Reply, Source
 
 JSON = "application/json"
-FORWARD, CALLS = "/peer/v1/forward", "/peer/v1/calls"
+FORWARD = "/peer/v1/forward"
 NOT_FORWARDED = ("accept-encoding", "content-type")
 """Between nodes nothing is encoded anew, and the type is among what is signed."""
 CROSSING = ("content-type", "content-length", "content-encoding", "retry-after")

@@ -1,4 +1,4 @@
-"""TLS between peers: a certificate made from the node key, and pins on the key behind one (docs/security.md C-6)."""
+"""TLS between peers: a certificate made of the node key, and the key that others serve (docs/security.md C-6)."""
 
 import asyncio
 import ssl
