@@ -155,6 +155,8 @@ class Connection(RequestHandler):
             message, body = self._messages[place]
             if isinstance(message, RawRequestMessage) and message.version in SPOKEN:
                 self._body = body
+                if message.upgrade:  # aiohttp drops what stands behind it: nothing may seem to be waited for
+                    self._messages[place] = message._replace(should_close=True), body
             elif not alone:
                 self._break_off(-place)
                 return

@@ -141,6 +141,15 @@ class TestHead:
             await wire.send(get(node.port, "/health") + get(node.port, "/api/version") + get(node.port, "/nowhere"))
             assert [(await read_answer(wire)).status for _ in range(3)] == [200, 200, 404]
 
+    @pytest.mark.parametrize("behind", ["/health", "/api/version"])
+    async def test_nothing_is_waited_for_behind_a_request_for_another_protocol(self, node, behind):
+        upgrade = get(node.port, "/api/version", {"Connection": "Upgrade", "Upgrade": "h2c"})
+        async with Wire(node.port) as wire:
+            await wire.send(upgrade + get(node.port, behind))
+            assert (await read_answer(wire)).status == 200
+            await wire.until_closed()
+            assert wire.buffer == b""
+
     @pytest.mark.parametrize("path", ["/api/chat", "/nowhere"])
     async def test_a_body_whose_framing_breaks_later_is_refused_at_once(self, node, model_server, path):
         async with Wire(node.port) as wire:
