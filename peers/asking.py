@@ -2,8 +2,10 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 
 import structlog
@@ -20,7 +22,7 @@ from peers.pace import Pace
 from peers.race import race
 from peers.race_log import LEFT, LOST, PASSED_ON, WON, Asked, RaceLog
 from peers.waves import Rules, Sends, rules
-from peers.wire import Call, Model, NodeId, Reply
+from peers.wire import Call, Model, NodeId, Reply, Sink
 
 log = structlog.get_logger(__name__)
 
@@ -116,7 +118,7 @@ class Asking:
             self._learn(call, told, loop.time())
         reply.asked = len(told.asked)
         if told.winner is not None and told.outcome == WON:
-            reply.chunks = self._watched(reply.chunks, told.winner, told)
+            self._watch(reply, told.winner, told)
         return reply
 
     def _nobody_left(self, peers: list[tuple[Member, Model]], now: float) -> MasaError:
@@ -132,17 +134,31 @@ class Asking:
         why, left = self._trust.why(node, asyncio.get_running_loop().time())
         return f"not asked for {left:.0f} s more: {why}" if why else ""
 
+    def _watch(self, reply: Reply, node: NodeId, told: RaceLog) -> None:
+        """Whichever way its body goes on."""
+        reply.chunks = self._watched(reply.chunks, node, told)
+        if reply.pour is not None:
+            reply.pour = partial(self._poured, reply.pour, node, told)
+
     async def _watched(self, chunks: AsyncIterator[bytes], node: NodeId, told: RaceLog) -> AsyncIterator[bytes]:
-        """A winner is credited with its whole answer: one that breaks off is a failure, however soon it began."""
-        loop = asyncio.get_running_loop()
-        try:
+        with self._crediting(node, told):
             async for chunk in chunks:
                 yield chunk
+
+    async def _poured(self, pour: Callable[[Sink], Awaitable[None]], node: NodeId, told: RaceLog, sink: Sink) -> None:
+        with self._crediting(node, told):
+            await pour(sink)
+
+    @contextmanager
+    def _crediting(self, node: NodeId, told: RaceLog) -> Iterator[None]:
+        """A winner is credited with its whole answer: one that breaks off is a failure, however soon it began."""
+        try:
+            yield
         except MasaError as error:
-            self._trust.failed(node, loop.time())
+            self._trust.failed(node, asyncio.get_running_loop().time())
             told.asked[node].why = f"broke off: {error.text}"
             raise
-        self._trust.answered(node, loop.time())
+        self._trust.answered(node, asyncio.get_running_loop().time())
 
     def _facts(self, call: Call, peers: list[tuple[Member, Model]]) -> list[Facts]:
         now = asyncio.get_running_loop().time()

@@ -108,7 +108,8 @@ class Reply:
     asked: int = 0
     """How many peers have read the call."""
     pour: Callable[[Sink], Awaitable[None]] | None = None
-    """In the place of `chunks`, where there is one: the same bytes as they come, without a step of a task for each."""
+    """In the place of `chunks`, where there is one: the same bytes as they come, without a step of a task for each.
+    Whoever watches one of the two watches both."""
 
     def close(self) -> None:
         """Stop the work behind this answer. Synchronous, so that it cannot be cancelled half-way; right at any time."""
