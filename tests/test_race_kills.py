@@ -56,6 +56,9 @@ async def killed_at(made: Machinery, peer: int, path: str, size: int) -> Questio
 
     dying.bend = bend
     asking = asyncio.create_task(made.ask(path))
+    await until(lambda: bool(sizes) or asking.done())
+    if not sizes:  # it was left out of this race
+        asking = asyncio.create_task(made.ask(path))
     await until(lambda: bool(sizes) and dying.work[-1].seen.written == sizes[0][0])
     question, (given, first) = made.history.questions[-1], sizes[0]
     await until(lambda: len(question.answer) == (given if given >= first else 0))
