@@ -124,9 +124,10 @@ class Race:
     async def _next(self) -> set[asyncio.Future[Any]]:
         """The tasks that have ended, when one has, or when it is time for something."""
         now = self._loop.time()
-        until = min(self._patience.over_at, self._patience.ask_at, self._waves.next_at(now))
+        until = max(min(self._patience.over_at, self._patience.ask_at, self._waves.next_at(now)), now + TICK)
         waiting: set[asyncio.Future[Any]] = {*self._open, *self._asking, self._never}
-        ended, _ = await asyncio.wait(waiting, timeout=max(until - now, TICK), return_when=asyncio.FIRST_COMPLETED)
+        ended, _ = await asyncio.wait(waiting, timeout=until - now, return_when=asyncio.FIRST_COMPLETED)
+        self._patience.held_up(max(0.0, self._loop.time() - until))
         return ended
 
     def _hear(self, ended: set[asyncio.Future[Any]]) -> None:

@@ -187,3 +187,7 @@ class Patience:
 
     def sign_of_life(self, now: float) -> None:
         self._heard = now
+
+    def held_up(self, seconds: float) -> None:
+        """This node itself was, which is nobody's silence: answers may lie unread."""
+        self._heard += seconds

@@ -162,6 +162,11 @@ async def assert_nothing_runs() -> None:
         assert not stray
 
 
+def hold_up(seconds: float) -> None:
+    """As if this process had not run meanwhile."""
+    asyncio.get_running_loop()._selector.clock.advance(seconds)  # type: ignore[attr-defined]
+
+
 def now() -> float:
     return asyncio.get_running_loop().time()
 

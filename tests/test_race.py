@@ -8,6 +8,7 @@ import pytest
 from peers.errors import MasaError
 from peers.runner import Doing
 from peers.waves import Rules, Sends
+from peers.wire import Reply
 from tests.runners import (
     Act,
     Scripted,
@@ -16,6 +17,7 @@ from tests.runners import (
     clings,
     fails,
     hangs,
+    hold_up,
     is_busy,
     now,
     result,
@@ -209,6 +211,17 @@ class TestPatience:
     def test_the_word_of_one_that_has_failed_meanwhile_is_none(self) -> None:
         failed = Scripted("failed", fails(24.05), doing=does((999, "loading")))
         assert virtually(result(failed, Scripted("hung", hangs))) == ("504 race_timeout", 30.0)
+
+    def test_the_time_in_which_this_node_was_held_up_is_not_silence(self) -> None:
+        """A busy processor, a stopped process: the question is put late, and its answer is still heard."""
+
+        async def late(runner: Scripted) -> Reply:
+            await asyncio.sleep(20)
+            hold_up(15)
+            return await answers(25)(runner)
+
+        slow = Scripted("slow", late, doing=does((60, "loading")))
+        assert virtually(result(slow)) == ("slow", 60.0)
 
     def test_patience_ends(self) -> None:
         slow = Scripted("slow", hangs, doing=does((999, "loading")))
