@@ -10,11 +10,13 @@ import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 
 from config.logs import set_up
+from handlers.plain import Plain
 from tests.fakes import ModelServer
 from tests.fleet import fleet
 from tests.namespaces import Lans, two_lans
 from tests.networks import Machines, machines
-from tests.nodes import Running
+from tests.nodes import Running, running
+from tests.plainly import noted
 from tests.visiting import Visitor, visiting
 
 LEAVE = 0.25
@@ -82,6 +84,19 @@ async def model_servers() -> AsyncIterator[StartServer]:
             return await stack.enter_async_context(ModelServer(**options))
 
         yield start
+
+
+@pytest.fixture
+async def node(model_server: ModelServer, tmp_path: Path) -> AsyncIterator[Running]:
+    """One whose model server that is."""
+    async with running(tmp_path, LLM_CHAT_URL=model_server.url) as started:
+        yield started
+
+
+@pytest.fixture
+def taken(monkeypatch: pytest.MonkeyPatch) -> list[Plain]:
+    """The requests that the fast path answers."""
+    return noted(monkeypatch)
 
 
 @pytest.fixture

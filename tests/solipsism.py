@@ -125,6 +125,17 @@ class VirtualNet:
             await asyncio.sleep(LOOK)
         return asyncio.get_running_loop().time() - began
 
+    async def passes(self, seconds: float) -> None:
+        """Virtual time in which nothing is done to it."""
+        await asyncio.sleep(seconds)
+
+    async def holds(self, fact: Callable[[], object], seconds: float) -> None:
+        """It is so now, and at every virtual second for so long."""
+        for _ in range(int(seconds)):
+            assert fact()
+            await self.passes(1)
+        assert fact()
+
     # What a test asks
 
     def up(self) -> list[VirtualNode]:

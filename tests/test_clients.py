@@ -1,7 +1,6 @@
 """The official clients, pointed at a node by base URL alone, get what they would get from the model server itself."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -57,12 +56,6 @@ CHAT = {name: uses["messages" if name == "anthropic" else "chat"] for name, uses
 STREAM = {name: uses["messages, streamed" if name == "anthropic" else "chat, streamed"] for name, uses in USES.items()}
 both = pytest.mark.parametrize("how", [SYNC, ASYNC], ids=["sync", "async"])
 each = pytest.mark.parametrize("package", USES)
-
-
-@pytest.fixture
-async def node(model_server: ModelServer, tmp_path: Path) -> AsyncIterator[Running]:
-    async with running(tmp_path, LLM_CHAT_URL=model_server.url) as node:
-        yield node
 
 
 # The model server behind the node

@@ -9,7 +9,6 @@ from handlers.keys import METRICS
 from handlers.plain import LARGEST_BODY, Judge, Plain
 from tests.fakes import DIE, JSON, RESET, SSE, ModelServer, Script
 from tests.nodes import Running, running
-from tests.plainly import noted
 from tests.raw import Wire, post
 from tests.told import events, logged
 
@@ -17,17 +16,6 @@ CHAT = b'{"model":"llama3","messages":[]}'
 LONG_WAY = {"X-Slow": "1"}
 """A header that is not on the list of harmless ones."""
 PATHS = ("/api/chat", "/v1/api/chat", "/api/v1/chat", "/v1/chat/completions", "/v1/messages", "/v1/embeddings")
-
-
-@pytest.fixture
-def taken(monkeypatch) -> list[Plain]:
-    return noted(monkeypatch)
-
-
-@pytest.fixture
-async def node(model_server, tmp_path):
-    async with running(tmp_path, LLM_CHAT_URL=model_server.url) as node:
-        yield node
 
 
 async def told(port: int, data: bytes) -> tuple[object, ...]:

@@ -5,28 +5,16 @@ import asyncio
 import pytest
 
 from handlers.keys import BODIES
-from handlers.plain import Plain
 from masa_node import fast_path
 from masa_node import server as shell
 from tests.asking import ask, code, read_answer
 from tests.fakes import Script
-from tests.nodes import running
-from tests.plainly import asking, noted, statuses
+from tests.plainly import asking, statuses
 from tests.raw import Wire, get, post
 from tests.waiting import until
 
 SHORT = 0.3
-
-
-@pytest.fixture
-async def node(model_server, tmp_path):
-    async with running(tmp_path, LLM_CHAT_URL=model_server.url) as node:
-        yield node
-
-
-@pytest.fixture(autouse=True)
-def taken(monkeypatch) -> list[Plain]:
-    return noted(monkeypatch)
+pytestmark = pytest.mark.usefixtures("taken")
 
 
 class TestOneAfterAnother:

@@ -6,29 +6,18 @@ from contextlib import AsyncExitStack
 import pytest
 
 from handlers.out import Out
-from handlers.plain import Plain
 from masa_node import server as shell
 from peers.wire import Reply
 from tests.asking import ask, code, read_answer
 from tests.fakes import HANG, Script
 from tests.nodes import Running, running
-from tests.plainly import asking, noted, statuses
+from tests.plainly import asking, statuses
 from tests.raw import Wire
 from tests.told import events, logged
 from tests.waiting import until
 
 SHORT = 0.3
-
-
-@pytest.fixture
-async def node(model_server, tmp_path):
-    async with running(tmp_path, LLM_CHAT_URL=model_server.url) as node:
-        yield node
-
-
-@pytest.fixture(autouse=True)
-def taken(monkeypatch) -> list[Plain]:
-    return noted(monkeypatch)
+pytestmark = pytest.mark.usefixtures("taken")
 
 
 class TestTheEnd:

@@ -24,12 +24,6 @@ BROWSER = {
 
 
 @pytest.fixture
-async def node(model_server, tmp_path):
-    async with running(tmp_path, LLM_CHAT_URL=model_server.url) as node:
-        yield node
-
-
-@pytest.fixture
 async def keyed(model_server, tmp_path):
     async with running(tmp_path, LLM_CHAT_URL=model_server.url, API_KEYS=f"another-key-here,{KEY}") as node:
         yield node

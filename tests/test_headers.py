@@ -51,12 +51,6 @@ KEPT_BACK = (
 )
 
 
-@pytest.fixture
-async def node(model_server, tmp_path):
-    async with running(tmp_path, LLM_CHAT_URL=model_server.url) as node:
-        yield node
-
-
 def names(headers: Headers) -> set[str]:
     return {name.lower() for name, _ in headers}
 

@@ -174,11 +174,12 @@ async def test_people_see_who_is_there_and_every_nodes_models(start: Start, mode
     assert (await command(second, "join", await invited(first)))[0] == 0
     await until_all_see_all([first, second])
     async with asyncio.timeout(15), aiohttp.ClientSession() as session:
-        names: list[str] = []
-        while "llama3:latest" not in names:
-            await asyncio.sleep(0.1)
+
+        async def listed_here() -> bool:
             async with session.get(first.url + "/api/tags") as got:
-                names = [model["name"] for model in (await got.json())["models"]]
+                return "llama3:latest" in [model["name"] for model in (await got.json())["models"]]
+
+        await until(listed_here)
         async with session.get(first.url + "/api/v1/llm/models") as got:
             listed = {model["name"]: model for model in (await got.json())["models"]}
     assert [node["id"] for node in listed["llama3:latest"]["nodes"]] == [id_of(second)]

@@ -15,6 +15,7 @@ from peers.network.identity import IdentityError, load_identity, node_id
 from tests.fakes import HANG, ModelServer, Script
 from tests.processes import running_node
 from tests.raw import Wire, get, post
+from tests.waiting import until
 
 CHAT = b'{"model":"llama3","messages":[]}'
 
@@ -46,7 +47,7 @@ async def test_a_stream_that_runs_is_finished(tmp_path, number):
             if number == signal.SIGTERM:
                 assert await status(node.url + "/ready") == 503
                 assert await status(node.url + "/health") == 200
-            await refused(node.port)
+            await until(lambda: refused(node.port), 5)
             await kept.send(get(node.port, "/health"))
             head = await kept.read_head()
             assert (head.status, head.headers.get("Connection")) == (503, "close")
@@ -57,16 +58,14 @@ async def test_a_stream_that_runs_is_finished(tmp_path, number):
             assert await node.wait() == 0
 
 
-async def refused(port: int) -> None:
-    """Wait until nobody listens any more."""
-    async with asyncio.timeout(5):
-        while True:
-            try:
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-            except ConnectionRefusedError:
-                return
-            writer.close()
-            await asyncio.sleep(0.02)
+async def refused(port: int) -> bool:
+    """Nobody listens any more."""
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except ConnectionRefusedError:
+        return True
+    writer.close()
+    return False
 
 
 async def test_a_second_signal_ends_it_and_the_cut_stream_is_no_whole_one(tmp_path):

@@ -1,6 +1,5 @@
 """A secret is rotated in networks of many nodes, in virtual time, while exchanges are lost."""
 
-import asyncio
 from collections.abc import Collection
 from pathlib import Path
 
@@ -32,7 +31,7 @@ def test_all_but_the_lost_one_move_and_who_was_away_follows(tmp_path: Path, size
         await rotating.begin(frozenset({lost.id}), only_others=True, at_once=False)
         stay = [node for node in net.up() if node is not lost]
         took = await net.until(lambda: moved(stay), 60)
-        await asyncio.sleep(120)
+        await net.passes(120)
         net.start(away)
         followed = await net.until(lambda: moved([*stay, away]), 60)
         assert lost.alive() <= {lost.id, away.id}  # they met before that one had the secret

@@ -102,11 +102,6 @@ async def test_a_node_with_and_without_keys_shows_none(model_server, tmp_path, k
 class TestFaults:
     """An exception's text may hold anything."""
 
-    @pytest.fixture
-    async def node(self, model_server, tmp_path):
-        async with running(tmp_path, LLM_CHAT_URL=model_server.url) as node:
-            yield node
-
     @pytest.mark.parametrize("error", [RuntimeError, KeyError, ValueError, UnicodeError, TimeoutError])
     async def test_a_crash_says_where_and_no_more(self, node, monkeypatch, error):
         async def crash(call):

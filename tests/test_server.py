@@ -22,12 +22,6 @@ from tests.waiting import until
 CHAT = b'{"model":"llama3","stream":false}'
 
 
-@pytest.fixture
-async def node(model_server, tmp_path):
-    async with running(tmp_path, LLM_CHAT_URL=model_server.url) as node:
-        yield node
-
-
 @pytest.fixture(autouse=True)
 def short_lingering(monkeypatch):
     """How long what is left of a refused body is thrown away, so that its sender hears the refusal."""

@@ -18,12 +18,6 @@ from tests.raw import Wire, post
 CHAT = b'{"model":"llama3","messages":[{"role":"user","content":"canary"}]}'
 
 
-@pytest.fixture
-async def node(model_server, tmp_path):
-    async with running(tmp_path, LLM_CHAT_URL=model_server.url) as node:
-        yield node
-
-
 async def sample(url: str, name: str, **labels: str) -> float:
     """The value of one metric, 0 where there is none."""
     async with aiohttp.ClientSession() as session, session.get(url + "/metrics") as got:

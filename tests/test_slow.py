@@ -25,12 +25,6 @@ SHORT = 0.2
 
 
 @pytest.fixture
-async def node(model_server, tmp_path):
-    async with running(tmp_path, LLM_CHAT_URL=model_server.url) as node:
-        yield node
-
-
-@pytest.fixture
 def short(monkeypatch):
     for module, name in ((shell, "HEAD_SECONDS"), (shell, "LINGER_SECONDS"), (chat, "WINDOW_SECONDS")):
         monkeypatch.setattr(module, name, SHORT)
