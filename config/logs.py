@@ -49,7 +49,6 @@ def set_up(level: str, format: str | None, stream: TextIO | None = None) -> None
     lines = Lines(out) if buffer is None else Gathered(buffer)
     structlog.configure(
         processors=[
-            structlog.processors.add_log_level,
             Facts(),
             _pretty(out) if pretty else as_json if buffer is None else as_bytes,
         ],
@@ -119,10 +118,10 @@ class Facts:
         self._text = ""
         """Day and time of this second."""
 
-    def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    def __call__(self, _logger: WrappedLogger, level: str, event: EventDict) -> EventDict:
         if "exc_info" in event:
             locate_crash(event)
-        kept: EventDict = {"ts": self._stamp(), "level": event["level"], "event": plain(event["event"])}
+        kept: EventDict = {"ts": self._stamp(), "level": level, "event": plain(event["event"])}
         if (request_id := REQUEST_ID.get()) is not None:
             kept["request_id"] = request_id
         for key, value in event.items():

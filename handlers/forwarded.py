@@ -5,10 +5,11 @@ import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import structlog
 from aiohttp import web
+from msgspec import structs
 
 from handlers.admission import BodyMemory, Lease
 from handlers.between import BETWEEN
@@ -100,7 +101,7 @@ async def forward(request: web.Request) -> web.StreamResponse:
         out = web.StreamResponse()
         try:
             async with _working(serving.guests, knock, call, arrived, told) as guest:
-                reply = await serving.answerer.open(replace(call, guest=guest))
+                reply = await serving.answerer.open(structs.replace(call, guest=guest))
                 del call
                 lease.release()
                 await _relay(request, reply, out, guest, told)

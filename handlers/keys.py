@@ -1,7 +1,8 @@
 """Every key under which applications and requests keep their objects."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+import msgspec
 from aiohttp import web
 
 from config.settings import Settings
@@ -42,8 +43,7 @@ class Life:
     """No new request is taken."""
 
 
-@dataclass(slots=True)
-class Sight:
+class Sight(msgspec.Struct):
     """What is told of one request afterwards: its log line and its metrics."""
 
     id: str
@@ -62,7 +62,7 @@ class Sight:
     """Of the answer, once there is one."""
     code: str = ""
     """Of a MasaError, where there was one."""
-    tail: bytearray = field(default_factory=bytearray, repr=False)
+    tail: bytearray = msgspec.field(default_factory=bytearray)
     """Of the answer's body."""
 
 

@@ -4,9 +4,9 @@ What is not plain is not wrong: aiohttp and the middlewares read it, and refuse 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import httptools
+import msgspec
 
 from handlers.middlewares.door import HOST, JSON, bare, is_own
 from handlers.middlewares.keys import holds_one
@@ -14,7 +14,7 @@ from peers.doors import DOORS
 from peers.wire import Door
 
 LONGEST_HEAD = 8190
-LARGEST_BODY = 64 * 1024
+LARGEST_BODY = 4 * 1024 * 1024
 MOST_HEADERS = 64
 """Of a plain request. More are for aiohttp, which refuses more than 128 (docs/security.md C-19)."""
 LINES = {f"POST {door.path} HTTP/1.1".encode(): door for door in DOORS}
@@ -31,8 +31,7 @@ LIBRARIES = b"x-stainless-"
 """OpenAI's and Anthropic's own: what they run on. Nothing here reads them."""
 
 
-@dataclass(slots=True)
-class Plain:
+class Plain(msgspec.Struct):
     """Its head, and where its body stands."""
 
     door: Door
@@ -42,7 +41,7 @@ class Plain:
     """Where the body begins in the bytes that the head was read off."""
     length: int
     """Of the body."""
-    body: bytes = field(default=b"", repr=False)
+    body: bytes = b""
     """Once it is whole."""
 
 

@@ -4,10 +4,12 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
+
+from msgspec import structs
 
 from config.settings import Settings
 from masa_node.app import Node, client_app, client_server, node
@@ -45,7 +47,7 @@ class SlowEliza(Eliza):
 
     async def open(self, call: Call) -> Reply:
         reply = await super().open(call)
-        return replace(reply, chunks=self._slowly(call.id, reply.chunks))
+        return structs.replace(reply, chunks=self._slowly(call.id, reply.chunks))
 
     async def _slowly(self, call_id: str, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         try:

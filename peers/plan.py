@@ -1,5 +1,6 @@
 """plan(): where a call goes, and where then, by what is known before anybody is asked. Pure."""
 
+from functools import cache
 from typing import Literal
 
 from peers.wire import Ask
@@ -11,6 +12,7 @@ whether: live peers are asked whether they have it, and those that do are raced.
 _NARROWEST: tuple[Ask, ...] = ("off", "missing", "busy")
 
 
+@cache
 def plan(*, own: bool, peers: bool, ask: Ask, hop: bool) -> tuple[Step, ...]:
     """`own`: an upstream of ours serves the model; `peers`: some are known to; `hop`: another node sent the call."""
     if hop:

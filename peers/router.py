@@ -1,10 +1,10 @@
 """Router: who answers a call. A pure choice, and the calls it leads to."""
 
 import difflib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 
 import structlog
+from msgspec import structs
 
 from peers import doors
 from peers.asking import Asking
@@ -110,8 +110,8 @@ class Router:
         if eliza is not None and eliza.serves(call) and self._lends(eliza, call):
             return [eliza]
         only = Cloudflare if call.door is doors.CLOUDFLARE else Upstream
-        usable = (up for up in self._usable(call) if isinstance(up, only) and up.serves(call) and self._lends(up, call))
-        return by_preference(list(usable), call)
+        usable = [up for up in self._usable(call) if isinstance(up, only) and up.serves(call) and self._lends(up, call)]
+        return by_preference(usable, call) if len(usable) > 1 else usable
 
     def _lends(self, upstream: Upstream | BuiltIn, call: Call) -> bool:
         """What another node sent goes only where PEER_SERVE lets it: another upstream may have a model of that name."""
@@ -128,9 +128,9 @@ class Router:
         ollamas = [server for server in servers if server.version is not None]
         return by_preference(ollamas or (servers if len(servers) == 1 else []), call)[:1]
 
-    def _usable(self, call: Call) -> Iterator[Upstream]:
+    def _usable(self, call: Call) -> list[Upstream]:
         """None that is a node; for what a node sent here, none that could be."""
-        return (up for up in self._own.in_use() if up.status != "refused" and (up.no_node or not call.hop))
+        return [up for up in self._own.in_use() if up.status != "refused" and (up.no_node or not call.hop)]
 
     def _check_cloudflare(self, call: Call, peers: Peers) -> None:
         if not CLOUDFLARE_MODEL.fullmatch(call.model):
@@ -146,7 +146,7 @@ class Router:
     def _other_paths(self, call: Call) -> list[str]:
         """Where a chat with this model would be taken: on a dialect's own paths, else on the mission's."""
         chats = [door for door in doors.DOORS if door.operation == "chat" and door is not doors.CLOUDFLARE]
-        asked = (replace(call, door=door) for door in chats)
+        asked = (structs.replace(call, door=door) for door in chats)
         taken = [one.door for one in asked if self._serving(one) or self._peers(one)]
         return [door.path for door in taken if door.dialect != "any"] or [door.path for door in taken]
 
@@ -159,7 +159,7 @@ class Router:
             return ModelNotFound(f"the model is not served on this path; ask for it at {' or '.join(paths)}")
         if self._network and (why := self._network.unstaked()):
             return MasaError(403, "not_staked", f"no upstream of this node serves the model, and no peer may: {why}")
-        asked, others = list(self._own.in_use()), bool(self._network and self._network.models())
+        asked, others = self._own.in_use(), bool(self._network and self._network.models())
         if not asked and not others:
             eliza = " The built-in program `eliza` answers meanwhile." if self._own.eliza() else ""
             return MasaError(503, "no_upstream", f"this node has no model of its own yet. {START_ONE}{eliza}")

@@ -4,6 +4,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NewType, Protocol
 
+import msgspec
+
 from peers.guests import Guest
 
 NodeId = NewType("NodeId", str)
@@ -30,8 +32,7 @@ class Door:
     """What an absent `stream` means in this dialect."""
 
 
-@dataclass(frozen=True, slots=True)
-class Peek:
+class Peek(msgspec.Struct, frozen=True):
     """All that routing reads of a body."""
 
     model: str
@@ -39,16 +40,16 @@ class Peek:
     """None: the body does not say."""
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One question, as its caller sent it."""
+class Call(msgspec.Struct, frozen=True):
+    """One question, as its caller sent it. A Struct, as Peek and Reply are: one of them takes a tenth of the time that
+    a frozen dataclass takes, and every request makes one."""
 
     id: str
     door: Door
     model: str
     stream: bool
     body: bytes
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     """The caller's headers that may cross (docs/security.md C-15), names in lower case."""
     query: str = ""
     """The raw query string, without its question mark."""
@@ -89,8 +90,7 @@ class Sink(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class Reply:
+class Reply(msgspec.Struct):
     """An open answer. Whoever holds it closes it: `with closing(reply)`."""
 
     status: int

@@ -109,7 +109,7 @@ async def _announce(running: Node, loaded: Loaded, url: str) -> None:
     if loaded.settings.log_format == "pretty" or (loaded.settings.log_format is None and sys.stderr.isatty()):
         startup_block(running, loaded, url)
         return
-    if not any(running.own.in_use()):
+    if not running.own.in_use():
         log.warning("no_model_server", reason="none is set or found; only the built-in eliza may answer")
     for note in loaded.gathered.notes:
         log.warning("setting_note", reason=note)

@@ -43,7 +43,7 @@ def _upstreams(node: Node) -> Iterator[Line]:
         yield f"upstream {upstream.name}", f"{upstream.address()}  {upstream.status}: {told}", STYLES[upstream.status]
     if node.own.eliza():
         yield "upstream eliza", "built in: a pattern program to try things with, no language model", ""
-    if not any(node.own.in_use()):
+    if not node.own.in_use():
         yield "missing", "a model server: start Ollama, or set LLM_CHAT_URL, LLM_CF_URL or PROVIDERS", "yellow"
 
 

@@ -104,7 +104,7 @@ class Link:
         return Fetched(answer.status, {name.lower(): value for name, value in answer.headers.items()}, content)
 
     async def _send(self, call: Call, at: Target, place: Place, headers: Mapping[str, str]) -> Answer:
-        head = request_head("POST", at.path, at.host, _own(headers), len(call.body))
+        head = b"%bContent-Length: %d\r\n\r\n" % (_opening(at, tuple(headers.items())), len(call.body))
         try:
             return await self._client.ask(at.origin, head, call.body, connect=CONNECT_SECONDS, silence=self._silence)
         except UnreachedInTime as error:
@@ -211,6 +211,12 @@ def also(first: Callable[[], None], then: Callable[[], None]) -> Callable[[], No
         then()
 
     return both
+
+
+@lru_cache(maxsize=256)
+def _opening(at: Target, headers: tuple[tuple[str, str], ...]) -> bytes:
+    """All of a request's head but its body's length: a caller's requests differ in that alone."""
+    return request_head("POST", at.path, at.host, _own(dict(headers)), None).removesuffix(b"\r\n")
 
 
 def _own(headers: Mapping[str, str]) -> dict[str, str]:

@@ -61,13 +61,13 @@ class Own:
         self._looked_at = clock() - MISS_PAUSE
         self._first_look = asyncio.Event()
 
-    def in_use(self) -> Iterator[Upstream]:
+    def in_use(self) -> list[Upstream]:
         """Those configured, and those found that answer."""
-        return (upstream for upstream in self.upstreams if not upstream.found or upstream.status == "up")
+        return [upstream for upstream in self.upstreams if not upstream.found or upstream.status == "up"]
 
     def eliza(self) -> BuiltIn | None:
         """The built-in program, while it is offered."""
-        return self._eliza if self._eliza_named or not any(self.in_use()) else None
+        return self._eliza if self._eliza_named or not self.in_use() else None
 
     def model_servers(self) -> list[ModelServer]:
         return [upstream for upstream in self.in_use() if isinstance(upstream, ModelServer)]
