@@ -1,4 +1,4 @@
-"""Out: an answer written straight onto its caller's connection, in as few writes as its pieces allow."""
+"""Out: an answer written straight onto its caller's connection, one write for all that comes in a turn of the loop."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -7,13 +7,31 @@ from handlers.keys import Sight
 from handlers.relay import note
 from peers.wire import Flow
 
+MOST_TOGETHER = 64 * 1024
+"""Bytes that wait for the end of a turn."""
 LAST_CHUNK = b"0\r\n\r\n"
 
 
 class Out:
-    """A Sink for one answer's body. Its head goes out with the first piece, but waits for none."""
+    """A Sink for one answer's body.
 
-    __slots__ = ("_chunked", "_drain", "_empty", "_head", "_loop", "_slow", "_source", "_transport", "begun", "sight")
+    What it is given leaves at the end of the loop's turn, when all that is there then leaves, whoever's it is: readers
+    are woken once, and not for each write.
+    """
+
+    __slots__ = (
+        "_chunked",
+        "_drain",
+        "_empty",
+        "_loop",
+        "_pieces",
+        "_size",
+        "_slow",
+        "_source",
+        "_transport",
+        "begun",
+        "sight",
+    )
 
     def __init__(
         self,
@@ -33,7 +51,10 @@ class Out:
         self._drain = drain
         self._slow = slow
         self._source: Flow | None = None
-        self._head = b""
+        self._pieces: list[bytes] = []
+        """That leave at the end of this turn."""
+        self._size = 0
+        """Bytes of these."""
         self._chunked = self._empty = False
 
     def whole(self, answer: bytes) -> None:
@@ -44,8 +65,8 @@ class Out:
     def begin(self, head: bytes, *, chunked: bool, empty: bool) -> None:
         """`empty`: an answer of this status has no body."""
         self.begun = True
-        self._head, self._chunked, self._empty = head, chunked, empty
-        self._loop.call_soon(self.flush)
+        self._chunked, self._empty = chunked, empty
+        self._send(head)
 
     def write(self, piece: bytes) -> None:
         note(self.sight, piece)
@@ -55,21 +76,18 @@ class Out:
         """A piece of our own, which is not counted."""
         if not piece or self._empty:
             return
-        framed = b"%x\r\n%b\r\n" % (len(piece), piece) if self._chunked else piece
-        if self._head:
-            framed, self._head = self._head + framed, b""
-        self._send(framed)
+        self._send(b"%x\r\n%b\r\n" % (len(piece), piece) if self._chunked else piece)
 
     def end(self) -> None:
         """Raises ConnectionError when the caller has left."""
         if self._transport.is_closing():
             raise ConnectionResetError("the caller has left before the end")
-        last, self._head = self._head + (LAST_CHUNK if self._chunked else b""), b""
-        if last:
-            self._send(last)
+        if self._chunked:
+            self._send(LAST_CHUNK)
 
     async def drained(self) -> None:
         """Until more may be written. Raises ConnectionError when the caller has left."""
+        self.flush()
         if self._transport.is_closing():
             raise ConnectionResetError("the caller has left")
         if self._slow:
@@ -92,11 +110,15 @@ class Out:
             self._source.resume()
 
     def flush(self) -> None:
-        """The head, where no piece has taken it along."""
-        if self._head:
-            head, self._head = self._head, b""
-            self._send(head)
+        """Right at any time; before the connection is closed, or somebody else writes on it."""
+        pieces, self._pieces, self._size = self._pieces, [], 0
+        if pieces and not self._transport.is_closing():  # uvloop raises then
+            self._transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
 
     def _send(self, data: bytes) -> None:
-        if not self._transport.is_closing():  # uvloop raises then
-            self._transport.write(data)
+        if not self._pieces:
+            self._loop.call_soon(self.flush)
+        self._pieces.append(data)
+        self._size += len(data)
+        if self._size > MOST_TOGETHER:
+            self.flush()

@@ -131,8 +131,7 @@ class ClientConnection(Connection):
             if not out.begun:
                 self._quick.refuse(fault(), plain, out)
         finally:
-            out.flush()
-            self._finish(again)
+            self._loop.call_soon(self._finish, again)  # behind the flush of what it was given last
 
     def _finish(self, again: bool) -> None:
         self._taken = self._answering = self._out = None

@@ -133,23 +133,25 @@ async def test_a_slow_reader_holds_up_what_feeds_its_answer(node, monkeypatch):
     assert set(tap.told[1::2]) == {"resume"}
 
 
-async def test_a_small_answer_leaves_in_one_write(node, monkeypatch):
+@pytest.mark.parametrize(
+    ("framing", "end"), [({"content-length": "2"}, b"\r\n\r\n{}"), ({}, b"\r\n\r\n2\r\n{}\r\n0\r\n\r\n")]
+)
+async def test_an_answer_that_is_there_leaves_in_one_write(node, monkeypatch, framing, end):
     writes: list[bytes] = []
-    send = Out._send
+    flush = Out.flush
 
-    def noting(self, data: bytes) -> None:
-        writes.append(data)
-        send(self, data)
+    def noting(self) -> None:
+        writes.append(b"".join(self._pieces))
+        flush(self)
 
     async def pour(sink: Out) -> None:
         sink.write(b"{}")
 
     async def opened(_: object) -> Reply:
-        headers = {"content-type": "application/json", "content-length": "2"}
-        return Reply(200, headers, None, "local:ollama", "ollama", pour=pour)
+        return Reply(200, {"content-type": "application/json", **framing}, None, "local:ollama", "ollama", pour=pour)
 
-    monkeypatch.setattr(Out, "_send", noting)
+    monkeypatch.setattr(Out, "flush", noting)
     monkeypatch.setattr(node.node.router, "open", opened)
     assert (await ask(node.port, asking(node.port, 1))).body == b"{}"
-    (written,) = writes
-    assert written.endswith(b"\r\n\r\n{}")
+    (written,) = [one for one in writes if one]
+    assert written.endswith(end)

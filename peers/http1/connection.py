@@ -66,7 +66,8 @@ class Connection(asyncio.Protocol):
         try:
             self._watch(silence)
             if len(body) <= TOGETHER:
-                self.transport.write(head + body if body else head)
+                # At the end of this turn, back to back with others: a server that waits is woken once for all of them.
+                self._loop.call_soon(self._send, head + body if body else head)
             else:
                 await self._upload(head, body, answer)
             await answer.begun()
@@ -77,6 +78,10 @@ class Connection(asyncio.Protocol):
                 answer.close()
             raise
         return answer
+
+    def _send(self, request: bytes) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(request)
 
     async def _upload(self, head: bytes, body: bytes, answer: Answer) -> None:
         """Until all of it was written, or its answer came early."""
