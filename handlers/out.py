@@ -1,7 +1,6 @@
 """Out: an answer written straight onto its caller's connection, one write for all that comes in a turn of the loop."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
 from handlers.keys import Sight
 from handlers.relay import note
@@ -21,7 +20,6 @@ class Out:
 
     __slots__ = (
         "_chunked",
-        "_drain",
         "_empty",
         "_loop",
         "_pieces",
@@ -29,27 +27,23 @@ class Out:
         "_slow",
         "_source",
         "_transport",
+        "_waiter",
         "begun",
         "sight",
     )
 
     def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        transport: asyncio.Transport,
-        sight: Sight,
-        drain: Callable[[], Awaitable[None]],
-        *,
-        slow: bool,
+        self, loop: asyncio.AbstractEventLoop, transport: asyncio.Transport, sight: Sight, *, slow: bool
     ) -> None:
-        """`drain` waits while the caller is slow, which it is now if `slow`."""
+        """`slow`: its reader is slow from the beginning."""
         self.sight = sight
         self.begun = False
         """Its head has gone out, or is about to."""
         self._loop = loop
         self._transport = transport
-        self._drain = drain
         self._slow = slow
+        self._waiter: asyncio.Future[None] | None = None
+        """Somebody waits until more may be written."""
         self._source: Flow | None = None
         self._pieces: list[bytes] = []
         """That leave at the end of this turn."""
@@ -91,7 +85,8 @@ class Out:
         if self._transport.is_closing():
             raise ConnectionResetError("the caller has left")
         if self._slow:
-            await self._drain()
+            self._waiter = self._loop.create_future()
+            await self._waiter
 
     def fed_by(self, source: Flow | None) -> None:
         self._source = source
@@ -108,6 +103,8 @@ class Out:
         self._slow = False
         if self._source is not None:
             self._source.resume()
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     def flush(self) -> None:
         """Right at any time; before the connection is closed, or somebody else writes on it."""

@@ -1,4 +1,4 @@
-"""Sockets, and a NodeServer run on them."""
+"""Sockets, and a ClientServer run on them."""
 
 import socket
 from collections.abc import AsyncIterator, Sequence
@@ -6,22 +6,22 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from masa_node.server import NodeServer
+from masa_node.fast_path import ClientServer
 
 CUT_SECONDS = 0.25
 BACKLOG = 2048
 
 
 class Runner(web.BaseRunner):
-    """Runs a NodeServer; at the end, what still runs is cut after CUT_SECONDS (aiohttp waits that long twice)."""
+    """Runs a ClientServer; at the end, what still runs is cut after CUT_SECONDS (aiohttp waits that long twice)."""
 
-    def __init__(self, server: NodeServer, app: web.Application) -> None:
+    def __init__(self, server: ClientServer, app: web.Application) -> None:
         super().__init__(shutdown_timeout=CUT_SECONDS)
         self._node_server = server
         self._app = app
 
     @property
-    def node_server(self) -> NodeServer:
+    def node_server(self) -> ClientServer:
         return self._node_server
 
     async def shutdown(self) -> None:
@@ -47,6 +47,7 @@ def listening_sockets(host: str, port: int) -> list[socket.socket]:
             sock = socket.socket(family, kind, protocol)
             sockets.append(sock)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # what it accepts has it too
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             # With port 0 the first address picks, and the others take the same.
@@ -68,7 +69,9 @@ def url_of(sock: socket.socket) -> str:
 
 
 @asynccontextmanager
-async def serving(server: NodeServer, app: web.Application, sockets: Sequence[socket.socket]) -> AsyncIterator[Runner]:
+async def serving(
+    server: ClientServer, app: web.Application, sockets: Sequence[socket.socket]
+) -> AsyncIterator[Runner]:
     """Accept on `sockets` until the block is left; what then still runs is cut."""
     runner = Runner(server, app)
     await runner.setup()

@@ -1,12 +1,10 @@
 """The HTTP server's shell: deadlines, connection caps, and errors before there is a request.
 
-docs/security.md C-20 … C-23. With fast_path.py the only file that touches aiohttp's inside; tests/test_server.py holds
-each trick against the installed release.
+docs/security.md C-20 … C-23. With fast_path.py, client_connection.py and long_way.py the only file that touches
+aiohttp's inside; tests/test_server.py holds each trick against the installed release.
 """
 
 import asyncio
-import socket
-import struct
 from collections import Counter
 from typing import Any, cast
 
@@ -23,6 +21,7 @@ from handlers.keys import EXPECT, METRICS, SIGHT, WHO
 from handlers.middlewares.access import base_headers, request_id
 from handlers.middlewares.errors import dialect_of, error_response, fault
 from handlers.middlewares.refusals import refused
+from masa_node.accepted import Accepted, reset
 from peers.errors import MasaError
 
 log = structlog.get_logger(__name__)
@@ -34,7 +33,6 @@ READ_AHEAD = 16 * 1024
 """Bytes of a body that wait for its reader before the socket is paused: over that comes one read of it at most."""
 MOST_UNREAD = 64 * 1024
 """Bytes of a body that a peer may send to the end although its request has its answer: those of a gossip message."""
-RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 SPOKEN = (HttpVersion10, HttpVersion11)
 TOO_MANY = "Too many headers received"
 """aiohttp's words: it has no exception of its own for it."""
@@ -61,12 +59,9 @@ class NodeServer(web.Server):
         self.open = 0
         self.by_address: Counter[str] = Counter()
 
-    def __call__(self) -> RequestHandler:
-        return Connection(self, loop=self._loop, **self._kwargs)
-
-    def admitted(self, address: str) -> "Connection":
+    def admitted(self, address: str) -> "Accepted":
         """A peer's connection, which was counted when it was accepted, before its TLS handshake."""
-        return Connection(self, address, loop=self._loop, **self._kwargs)
+        return Connection(self, address, among_peers=True, loop=self._loop, **self._kwargs)
 
     def admit(self, address: str) -> bool:
         most = self.most if _loopback(address) else self.most_per_address or self.most
@@ -85,20 +80,24 @@ class NodeServer(web.Server):
     @property
     def busy(self) -> bool:
         """Some request is being answered."""
-        return any(connection._request_in_progress for connection in self.connections)
+        return any(connection.busy for connection in cast(list[Accepted], self.connections))
 
 
-class Connection(RequestHandler):
-    """One accepted connection: 10 seconds for each request head, 75 between requests."""
+class Connection(RequestHandler, Accepted):
+    """What aiohttp reads and answers of one: 10 seconds for each request head, 75 between requests."""
 
-    __slots__ = ("_address", "_among_peers", "_answered", "_body", "_head_timer", "_heard", "_server")
+    __slots__ = ("_address", "_among_peers", "_answered", "_body", "_due", "_head_timer", "_heard", "_server")
 
-    def __init__(self, server: NodeServer, admitted: str | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, server: NodeServer, address: str, *, among_peers: bool, due: float | None = None, **kwargs: Any
+    ) -> None:
+        """It is counted already. `due`: the loop's time by which its first head must be there."""
         super().__init__(server, **kwargs)
         self._server = server
-        self._address = admitted
-        """Under which it is counted; None: not yet, or no longer."""
-        self._among_peers = admitted is not None
+        self._address: str | None = address
+        """Under which it is counted; None: no longer."""
+        self._among_peers = among_peers
+        self._due = due
         self._body: StreamReader = EMPTY_PAYLOAD
         """Of the request that came last."""
         self._answered: StreamReader = EMPTY_PAYLOAD
@@ -107,14 +106,8 @@ class Connection(RequestHandler):
         self._heard = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if self._address is None:
-            address = address_of(transport)
-            if not self._server.admit(address):
-                reset(transport)
-                return
-            self._address = address
         super().connection_made(transport)
-        self._arm()
+        self._arm(self._due)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._disarm()
@@ -124,13 +117,14 @@ class Connection(RequestHandler):
             super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._address is not None:
-            self._parse(data, alone=self._idle)
+        self.read(data, alone=self.idle)
 
-    def _parse(self, data: bytes, *, alone: bool) -> None:
+    def read(self, data: bytes, *, alone: bool) -> None:
         """`alone`: what comes now stands behind no other request."""
+        if self._address is None:
+            return
         self._heard = self._heard or bool(data)
-        idle, seen = self._idle, self._request_count
+        idle, seen = self.idle, self._request_count
         super().data_received(data)
         if self._request_count != seen:
             self._disarm()
@@ -138,10 +132,14 @@ class Connection(RequestHandler):
         elif self._among_peers and self._body is self._answered and self._body.total_bytes > MOST_UNREAD:
             self._cut()
         elif idle and data and self._head_timer is None:
-            self._arm()
+            self._arm(None)
 
     @property
-    def _idle(self) -> bool:
+    def busy(self) -> bool:
+        return self._request_in_progress
+
+    @property
+    def idle(self) -> bool:
         """Nothing is being answered or waits to be: what comes now begins a request."""
         return self._request_count == 0 or (self._waiter is not None and not self._waiter.done())
 
@@ -172,8 +170,8 @@ class Connection(RequestHandler):
             self._body.set_exception(web.RequestPayloadError())
         self.close()
 
-    def _arm(self) -> None:
-        self._head_timer = self._loop.call_later(HEAD_SECONDS, self._head_is_late)
+    def _arm(self, due: float | None) -> None:
+        self._head_timer = self._loop.call_at(due or self._loop.time() + HEAD_SECONDS, self._head_is_late)
 
     def _disarm(self) -> None:
         if self._head_timer is not None:
@@ -182,7 +180,7 @@ class Connection(RequestHandler):
 
     def _head_is_late(self) -> None:
         self._head_timer = None
-        if self._force_close or not self._idle:
+        if self._force_close or not self.idle:
             return
         if not self._heard:
             self.force_close()
@@ -242,20 +240,6 @@ class Connection(RequestHandler):
     def _cut(self) -> None:
         if self.transport is not None:
             reset(self.transport)
-
-
-def address_of(transport: asyncio.BaseTransport) -> str:
-    """Of the other side, without its port."""
-    peer = transport.get_extra_info("peername")
-    return str(peer[0]) if peer else ""
-
-
-def reset(transport: asyncio.BaseTransport) -> None:
-    """Close so that the other side sees a reset, not an end."""
-    sock = transport.get_extra_info("socket")
-    if sock is not None:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
-    cast(asyncio.Transport, transport).abort()  # uvloop's transports are no subclass
 
 
 def refusal(status: int, code: str, text: str) -> _ErrInfo:

@@ -9,8 +9,9 @@ import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+from masa_node.accepted import RESET_ON_CLOSE
 from masa_node.listening import BACKLOG, CUT_SECONDS
-from masa_node.server import RESET_ON_CLOSE, NodeServer
+from masa_node.server import NodeServer
 
 HANDSHAKE_SECONDS = 5.0
 CLOSE_SECONDS = 2.0

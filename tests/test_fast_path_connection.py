@@ -7,8 +7,10 @@ import pytest
 from handlers.keys import BODIES
 from masa_node import fast_path
 from masa_node import server as shell
+from masa_node.client_connection import ClientConnection
 from tests.asking import ask, code, read_answer
 from tests.fakes import Script
+from tests.nodes import running
 from tests.plainly import asking, statuses
 from tests.raw import Wire, get, post
 from tests.waiting import until
@@ -56,13 +58,13 @@ class TestOneAfterAnother:
 
     async def test_much_that_comes_meanwhile_waits_in_the_socket(self, node, model_server, monkeypatch):
         """It is read when there is somebody to read it."""
-        come, receive = [0], fast_path.ClientConnection.data_received
+        come, receive = [0], ClientConnection.data_received
 
         def counting(self, data: bytes) -> None:
             come[0] += len(data)
             receive(self, data)
 
-        monkeypatch.setattr(fast_path.ClientConnection, "data_received", counting)
+        monkeypatch.setattr(ClientConnection, "data_received", counting)
         gate, much = asyncio.Event(), b"x" * (16 << 20)
         model_server.next(Script(chunks=[b"{}\n", gate]))
         async with Wire(node.port) as wire:
@@ -77,6 +79,18 @@ class TestOneAfterAnother:
             assert await statuses(wire, 2) == [404, 200]
             await sending
 
+    async def test_aiohttps_part_is_made_when_it_is_to_read(self, node):
+        async with Wire(node.port) as wire:
+            for data, made in (
+                (asking(node.port, 1), False),
+                (asking(node.port, 2), False),
+                (get(node.port, "/"), True),
+            ):
+                await wire.send(data)
+                await read_answer(wire)
+                (connection,) = node.runner.node_server.connections
+                assert (connection._long_way is not None) == made
+
 
 class TestWhereARequestBegins:
     """What aiohttp has begun to read is never taken for the beginning of a request."""
@@ -84,7 +98,7 @@ class TestWhereARequestBegins:
     async def test_half_a_head(self, node, model_server, taken):
         async with Wire(node.port) as wire:
             await wire.send(b"GET /nowhere HTTP/1.1\r\nX-A: ")
-            await until(lambda: any(one._heard for one in node.runner.node_server.connections))
+            await until(lambda: any(one._long_way for one in node.runner.node_server.connections))
             await wire.send(asking(node.port, 1))
             assert await statuses(wire, 1) == [404]
         assert taken == []
@@ -134,10 +148,10 @@ class TestInPieces:
         assert len(taken) == 2
         assert node.app[BODIES].held == 0
 
-    async def test_a_slow_body_goes_to_aiohttp(self, node, model_server, taken, monkeypatch):
+    async def test_a_slow_body_goes_to_aiohttp(self, model_server, tmp_path, taken, monkeypatch):
         monkeypatch.setattr(fast_path, "HOLD_SECONDS", SHORT)
-        data = asking(node.port, 1)
-        async with Wire(node.port) as wire:
+        async with running(tmp_path, LLM_CHAT_URL=model_server.url) as node, Wire(node.port) as wire:
+            data = asking(node.port, 1)
             await wire.send(data[:-1])
             await until(lambda: node.runner.node_server.busy)
             await wire.send(data[-1:])

@@ -12,7 +12,7 @@ from tests.asking import ask, code, read_answer
 from tests.fakes import HANG, Script
 from tests.nodes import Running, running
 from tests.plainly import asking, statuses
-from tests.raw import Wire
+from tests.raw import Wire, get
 from tests.told import events, logged
 from tests.waiting import until
 
@@ -36,12 +36,17 @@ class TestTheEnd:
         (told,) = events(log, "request")
         assert (told["status"], told["outcome"], len(taken)) == (499, "caller_gone", 1)
 
+    @pytest.mark.parametrize("before", ["", "/health"])
     async def test_an_idle_connection_is_closed_in_the_end_and_a_busy_one_is_not(
-        self, model_server, tmp_path, taken, monkeypatch
+        self, model_server, tmp_path, taken, monkeypatch, before
     ):
+        """`before`: aiohttp, which has a clock of its own, has answered there too."""
         monkeypatch.setattr(shell, "IDLE_SECONDS", SHORT)
         model_server.next(Script(chunks=[b"{}\n", *[SHORT, b"{}\n"] * 4]))
         async with running(tmp_path, LLM_CHAT_URL=model_server.url) as node, Wire(node.port) as wire:
+            if before:
+                await wire.send(get(node.port, before))
+                assert await statuses(wire, 1) == [200]
             await wire.send(asking(node.port, 1))
             assert (await read_answer(wire)).body == b"{}\n" * 5
             loop = asyncio.get_running_loop()
@@ -73,6 +78,19 @@ class TestTheEnd:
             await stopping
             assert (ending.body, ending.clean, len(taken)) == (b"{}\n", False, 1)
             assert not node.runner.node_server.busy
+
+    async def test_idle_connections_are_closed_when_the_node_stops(self, model_server, tmp_path):
+        """One that was never heard of, one that aiohttp has nothing to do with, one where it has answered."""
+        async with AsyncExitStack() as stack:
+            node = await stack.enter_async_context(running(tmp_path, LLM_CHAT_URL=model_server.url))
+            wires = [await stack.enter_async_context(Wire(node.port)) for _ in range(3)]
+            for wire, data in zip(wires[1:], (asking(node.port, 1), get(node.port, "/health")), strict=True):
+                await wire.send(data)
+                assert await statuses(wire, 1) == [200]
+            await until(lambda: len(node.runner.node_server.connections) == 3)
+            await node.runner.cleanup()
+            assert [await wire.until_closed() for wire in wires] == ["fin"] * 3
+            assert [wire.buffer for wire in wires] == [b""] * 3
 
     async def test_what_ends_while_the_node_stops_ends_whole(self, model_server, tmp_path):
         gate = asyncio.Event()
