@@ -15,7 +15,7 @@ from peers.errors import Busy, MasaError
 from peers.metrics import Metrics
 from peers.network.choice import Facts, Needs, choose
 from peers.network.reach import Reach, shown
-from peers.network.remote import Remote, Ways, can_serve
+from peers.network.remote import Remote, Ways, can_serve, handed
 from peers.network.table import Member
 from peers.network.trust import Trust
 from peers.pace import Pace
@@ -106,7 +106,10 @@ class Asking:
             raise self._nobody_left(peers, loop.time())
         agreed = self._rules(call, wait=wait)
         until, ways = loop.time() + agreed.longest, self.ways
-        runners = {member.node: Remote(member, ways, lambda: until - loop.time(), self._asked) for member, _ in peers}
+        same = handed(call)
+        runners = {
+            member.node: Remote(member, ways, same, lambda: until - loop.time(), self._asked) for member, _ in peers
+        }
         told = RaceLog(call.id, call.model, call.stream, self._reach.clock())
         self.races.append(told)
         try:

@@ -3,8 +3,8 @@
 import asyncio
 import base64
 import secrets
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -103,10 +103,12 @@ class Contact:
         headers = {"Masa-Nonce": nonce.hex(), "Masa-Network": network, "Connection": "close"}
         head = request_head("GET", "/peer/v1/ping", str(address), headers, None)
         within = CONNECT_SECONDS * patience
-        with _failing_as_no_contact():
+        try:
             async with asyncio.timeout(within):
                 key, opened = await self._sessions.meet(address, head, silence=within)
                 answer = await _whole(opened)
+        except (OSError, ValueError) as error:
+            raise _no_contact(error) from error
         node = id_text(key)
         if expected is not None and node != expected:
             raise NoContact("wrong_key", OTHER_NODE)
@@ -123,9 +125,11 @@ class Contact:
         request = Signed(
             "POST", path, content_type, content_digest(body), node, secrets.token_hex(16), int(within * 1000)
         )
-        with _failing_as_no_contact():
+        try:
             async with asyncio.timeout(within):
                 return await _whole(await self.open(request, address, body, silence=within))
+        except (OSError, ValueError) as error:
+            raise _no_contact(error) from error
 
     async def open(
         self,
@@ -197,12 +201,14 @@ class Contact:
         silence: float,
         left: Left | None,
     ) -> http1.Answer:
-        with _failing_as_no_contact():
+        try:
             head = request_head("POST", request.path, str(address), headers, len(body))
             key = raw_key(request.to)
             return await self._sessions.ask(
                 address, key, head, body, connect=CONNECT_SECONDS, silence=silence, left=left
             )
+        except (OSError, ValueError) as error:
+            raise _no_contact(error) from error
 
     def _remember(self, node: NodeId, offset: float) -> None:
         self._offsets.pop(node, None)
@@ -220,18 +226,15 @@ async def _whole(opened: http1.Answer) -> Answer:
     return Answer(opened.status, {name.lower(): value for name, value in opened.headers.items()}, content)
 
 
-@contextmanager
-def _failing_as_no_contact() -> Iterator[None]:
-    try:
-        yield
-    except WrongKey as error:
-        raise NoContact("wrong_key", OTHER_NODE) from error
-    except UnreachedInTime as error:
-        raise NoContact("unreached", "it did not take the connection in time") from error
-    except TimeoutError as error:
-        raise NoContact("silent", "it did not answer in time") from error
-    except (OSError, ValueError) as error:
-        raise NoContact("refused", "it cannot be reached") from error
+def _no_contact(error: OSError | ValueError) -> NoContact:
+    match error:
+        case WrongKey():
+            return NoContact("wrong_key", OTHER_NODE)
+        case UnreachedInTime():
+            return NoContact("unreached", "it did not take the connection in time")
+        case TimeoutError():
+            return NoContact("silent", "it did not answer in time")
+    return NoContact("refused", "it cannot be reached")
 
 
 def proof_text(proof: bytes) -> str:

@@ -5,6 +5,7 @@ import re
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -49,6 +50,7 @@ class Address:
     port: int
 
     @classmethod
+    @lru_cache(maxsize=4096)
     def parse(cls, text: str) -> "Address":
         """`host:port` or `[v6]:port`. Raises BadAddress."""
         host, _, port = text.rpartition(":")

@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -102,17 +102,43 @@ class Ways:
     """Seconds that a peer may be silent in the middle of its answer."""
 
 
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """What is the same of a call for every peer it is handed to."""
+
+    path: str
+    content_type: str
+    digest: str
+    headers: Mapping[str, str]
+    """Those that are not signed."""
+
+
+def handed(call: Call) -> Handed:
+    kept = {name: value for name, value in call.headers.items() if name not in NOT_FORWARDED}
+    kept["x-request-id"] = call.id
+    if call.query and call.door.dialect != "any":
+        kept["masa-query"] = call.query
+    return Handed(FORWARD + call.door.path, call.headers.get("content-type", JSON), content_digest(call.body), kept)
+
+
 class Remote:
     """One peer, for one call."""
 
     def __init__(
-        self, member: Member, ways: Ways, left: Callable[[], float], asked: Callable[[NodeId], None] = lambda node: None
+        self,
+        member: Member,
+        ways: Ways,
+        handed: Handed,
+        left: Callable[[], float],
+        asked: Callable[[NodeId], None] = lambda node: None,
     ) -> None:
-        """`left`: seconds until nobody waits for its answer any more; `asked` hears of each time it is asked."""
+        """`handed`: of the call that it opens. `left`: seconds until nobody waits for its answer any more; `asked`
+        hears of each time it is asked."""
         self.node = member.node
         self.name = shown(member.record)
         self._addresses = member.record.addrs
         self._ways = ways
+        self._handed = handed
         self._left = left
         self._asked = asked
         self._request_id = ""
@@ -143,12 +169,9 @@ class Remote:
 
     async def _ask(self, call: Call) -> Answer:
         self._request_id = secrets.token_hex(16)
-        kind, deadline = call.headers.get("content-type", JSON), max(0.0, self._left() - LATE)
-        digest, path = content_digest(call.body), FORWARD + call.door.path
-        request = Signed("POST", path, kind, digest, self.node, self._request_id, int(deadline * 1000))
-        headers = {name: value for name, value in call.headers.items() if name not in NOT_FORWARDED}
-        headers |= {"x-request-id": call.id} | (
-            {"masa-query": call.query} if call.query and call.door.dialect != "any" else {}
+        same, deadline = self._handed, max(0.0, self._left() - LATE)
+        request = Signed(
+            "POST", same.path, same.content_type, same.digest, self.node, self._request_id, int(deadline * 1000)
         )
         failure = NoContact("refused", "it has no address that can be tried")
         # A connection that was lost on the way says nothing of the peer, and brought it nothing: once more.
@@ -156,7 +179,7 @@ class Remote:
             try:
                 self._at = Address.parse(text)
                 return await self._ways.contact.open(
-                    request, self._at, call.body, headers, silence=self._ways.silence, left=self._stop
+                    request, self._at, call.body, same.headers, silence=self._ways.silence, left=self._stop
                 )
             except BadAddress:
                 continue

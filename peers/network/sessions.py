@@ -47,7 +47,7 @@ class Sessions:
         self._client: Client[Line] = Client(self._dial, KEPT_SECONDS)
         self._generation = 0
 
-    async def ask(
+    def ask(
         self,
         address: Address,
         key: bytes,
@@ -57,10 +57,10 @@ class Sessions:
         connect: float,
         silence: float,
         left: Left | None = None,
-    ) -> Answer:
+    ) -> Awaitable[Answer]:
         """As Client has it, of the node with this raw key; WrongKey before a byte is sent to any other."""
         line = Line(address, key, self._generation)
-        return await self._client.ask(line, head, body, connect=connect, silence=silence, left=left)
+        return self._client.ask(line, head, body, connect=connect, silence=silence, left=left)
 
     async def meet(self, address: Address, head: bytes, *, silence: float) -> tuple[bytes, Answer]:
         """First contact, over a connection of its own: the raw key that is served there, unless it is weak, and what
