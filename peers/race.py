@@ -2,9 +2,9 @@
 
 import asyncio
 from asyncio import Task
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
@@ -14,6 +14,8 @@ from peers.race_log import LEFT, LOST, PASSED_ON, RUNNING, SILENT, WON, Asked, R
 from peers.runner import Doing, PassedOn, Runner
 from peers.waves import Candidate, Patience, Rules, Sends, Waves
 from peers.wire import Call, NodeId, Reply
+
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -73,15 +75,16 @@ class Race:
         self._rest = LEFT
         """What becomes of those that still run when it stops."""
         self._loop = asyncio.get_running_loop()
-        self._never: asyncio.Future[None] = self._loop.create_future()
+        self._woken: asyncio.Future[None] = self._loop.create_future()
+        """Of the wait for something to happen."""
 
     async def winner(self) -> Reply:
         while not self._over():
             self._send()
             self._ask_what_they_do()
-            ended = await self._next()
-            self._hear(ended)
-            if (reply := self._first_good(ended)) is not None:
+            await self._next()
+            self._hear()
+            if (reply := self._first_good()) is not None:
                 return reply
         return self._nobody_won()
 
@@ -96,7 +99,6 @@ class Race:
         for asking in self._asking:
             asking.cancel()
             asking.add_done_callback(ended_badly)
-        self._never.cancel()
         self._told.ms = self._ms()
         if self._told.outcome == RUNNING:
             self._told.outcome = LEFT
@@ -108,7 +110,7 @@ class Race:
     def _send(self) -> None:
         for node in self._waves.due(self._loop.time()):
             runner = self._runners[node]
-            self._open[asyncio.create_task(runner.open(self._call), name=f"race:{runner.name}")] = node
+            self._open[self._begun(runner.open(self._call), f"race:{runner.name}")] = node
             at = self._ms()
             asked = self._told.asked.setdefault(node, Asked(node, runner.name, at, at, times=0))
             asked.times, asked.since, asked.outcome, asked.ended = asked.times + 1, at, RUNNING, None
@@ -119,20 +121,32 @@ class Race:
         self._patience.asked(self._loop.time())
         for node in set(self._open.values()) - set(self._asking.values()):
             runner = self._runners[node]
-            self._asking[asyncio.create_task(runner.doing(), name=f"doing:{runner.name}")] = node
+            self._asking[self._begun(runner.doing(), f"doing:{runner.name}")] = node
 
-    async def _next(self) -> set[asyncio.Future[Any]]:
-        """The tasks that have ended, when one has, or when it is time for something."""
+    def _begun(self, work: Coroutine[Any, Any, T], name: str) -> Task[T]:
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(self._wake)
+        return task
+
+    async def _next(self) -> None:
+        """Until a task has ended, or it is time for something."""
         now = self._loop.time()
         until = max(min(self._patience.over_at, self._patience.ask_at, self._waves.next_at(now)), now + TICK)
-        waiting: set[asyncio.Future[Any]] = {*self._open, *self._asking, self._never}
-        ended, _ = await asyncio.wait(waiting, timeout=until - now, return_when=asyncio.FIRST_COMPLETED)
+        self._woken = self._loop.create_future()
+        timer = self._loop.call_at(until, self._wake)
+        try:
+            await self._woken
+        finally:
+            timer.cancel()
         self._patience.held_up(max(0.0, self._loop.time() - until))
-        return ended
 
-    def _hear(self, ended: set[asyncio.Future[Any]]) -> None:
+    def _wake(self, _ended: object = None) -> None:
+        if not self._woken.done():
+            self._woken.set_result(None)
+
+    def _hear(self) -> None:
         """What those say who were asked what they do."""
-        for asking in [task for task in self._asking if task in ended]:
+        for asking in [task for task in self._asking if task.done()]:
             node = self._asking.pop(asking)
             doing = None if asking.cancelled() else asking.result()
             asked = self._told.asked[node]
@@ -142,9 +156,9 @@ class Race:
             if doing.excuses(self._call):
                 self._patience.sign_of_life(self._loop.time())
 
-    def _first_good(self, ended: set[asyncio.Future[Any]]) -> Reply | None:
+    def _first_good(self) -> Reply | None:
         """Judged in the order in which they were asked; who has ended beside the winner is stopped like the others."""
-        for task in [task for task in self._open if task in ended]:
+        for task in [task for task in self._open if task.done()]:
             node = self._open.pop(task)
             try:
                 reply = task.result()

@@ -1,7 +1,7 @@
 """Waves: whom a race asks when, whom again, and how long it goes on. Pure."""
 
 import math
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice, takewhile
@@ -100,11 +100,10 @@ class Waves:
     def __init__(self, candidates: Sequence[Candidate], rules: Rules, sends: Sends, rng: Random, now: float) -> None:
         self._width = rules.width or max(1, len(candidates))
         self._waiting = [replace(one, alone=True) for one in candidates] if self._width == 1 else list(candidates)
-        self._rank = {one: rank for rank, one in enumerate(self._waiting)}
         self._by_node = {one.node: one for one in self._waiting}
-        self._running: set[Candidate] = set()
-        self._again: dict[Candidate, float] = {}
-        self._refusals: Counter[Candidate] = Counter()
+        self._running: dict[NodeId, Candidate] = {}
+        self._again: dict[NodeId, float] = {}
+        self._refusals: dict[NodeId, int] = {}
         self._size = sends.first_wave(self._width)
         self._gap = rules.delay
         self._next = now
@@ -114,25 +113,27 @@ class Waves:
 
     def due(self, now: float) -> list[NodeId]:
         """Whom to ask now: they run from here on."""
-        ready = [one for one, at in self._again.items() if at <= now]
+        ready = [self._by_node[node] for node, at in self._again.items() if at <= now]
         for one in ready:
-            del self._again[one]
-        self._waiting = sorted([*self._waiting, *(one for one in ready if one.alone)], key=self._rank.__getitem__)
+            del self._again[one.node]
+        if again := [one for one in ready if one.alone]:
+            rank = {node: place for place, node in enumerate(self._by_node)}
+            self._waiting = sorted([*self._waiting, *again], key=lambda one: rank[one.node])
         asked = [*self._wave(now), *(one for one in ready if not one.alone)]
-        self._running.update(asked)
+        self._running.update({one.node: one for one in asked})
         return [one.node for one in asked]
 
     def failed(self, node: NodeId) -> None:
-        self._running.discard(self._by_node[node])
+        self._running.pop(node, None)
 
     def busy(self, node: NodeId, retry_after: float | None, now: float) -> None:
-        one = self._by_node[node]
-        self._running.discard(one)
+        self._running.pop(node, None)
         if not self._wait:
             return
-        least = min(SHORTEST_RETRY * 2 ** self._refusals[one], LONGEST_RETRY)
-        self._refusals[one] += 1
-        self._again[one] = now + max(least, retry_after or 0) * self._rng.uniform(1, 1 + JITTER)
+        before = self._refusals.get(node, 0)
+        self._refusals[node] = before + 1
+        least = min(SHORTEST_RETRY * 2**before, LONGEST_RETRY)
+        self._again[node] = now + max(least, retry_after or 0) * self._rng.uniform(1, 1 + JITTER)
 
     def next_at(self, now: float) -> float:
         """When somebody is due if nothing else happens; infinity: nobody will be."""
@@ -164,7 +165,7 @@ class Waves:
         if not self._running:
             return now
         stage = self._waiting[0].stage
-        earlier = any(one.stage < stage for one in self._running)
+        earlier = any(one.stage < stage for one in self._running.values())
         return max(self._next, self._late) if earlier else self._next
 
 
