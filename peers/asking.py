@@ -10,7 +10,7 @@ from random import Random
 
 import structlog
 
-from peers.conversation import LastTurns
+from peers.conversation import LastTurns, prefixes
 from peers.errors import Busy, MasaError
 from peers.metrics import Metrics
 from peers.network.choice import Facts, Needs, choose
@@ -101,7 +101,8 @@ class Asking:
             raise MasaError(503, "no_peer", "this node has left its network meanwhile")
         loop = asyncio.get_running_loop()
         many = self._limits.width is None
-        asked = choose(self._facts(call, peers), self._needs(call, many), self._rng)
+        turns = prefixes(call)
+        asked = choose(self._facts(call, peers, turns), self._needs(call, many), self._rng)
         if not asked:
             raise self._nobody_left(peers, loop.time())
         agreed = self._rules(call, wait=wait)
@@ -118,7 +119,7 @@ class Asking:
             error.asked = len(told.asked)
             raise
         finally:
-            self._learn(call, told, loop.time())
+            self._learn(call, turns, told, loop.time())
         reply.asked = len(told.asked)
         if told.winner is not None and told.outcome == WON:
             self._watch(reply, told.winner, told)
@@ -163,10 +164,10 @@ class Asking:
             raise
         self._trust.answered(node, asyncio.get_running_loop().time())
 
-    def _facts(self, call: Call, peers: list[tuple[Member, Model]]) -> list[Facts]:
+    def _facts(self, call: Call, peers: list[tuple[Member, Model]], turns: list[bytes]) -> list[Facts]:
         now = asyncio.get_running_loop().time()
         out = self._trust.left_out([member.node for member, _ in peers], now)
-        before = self._turns.of(call)
+        before = self._turns.of(turns)
         return [
             Facts(
                 node=member.node,
@@ -208,13 +209,13 @@ class Asking:
     def _asked(self, node: NodeId) -> None:
         self._trust.asked(node, asyncio.get_running_loop().time())
 
-    def _learn(self, call: Call, told: RaceLog, now: float) -> None:
+    def _learn(self, call: Call, turns: list[bytes], told: RaceLog, now: float) -> None:
         for one in told.asked.values():
             self._judge(one, now)
         if told.winner is not None and told.outcome == WON:
             won = told.asked[told.winner]
             self._pace.add(won.node, call.model, ((told.ms or 0) - won.since) / 1000)
-            self._turns.answered(call, won.node)
+            self._turns.answered(turns, won.node)
         self._trust.forget_old(now)
         self._full = {node: until for node, until in self._full.items() if until > now}
         self._tell(told)

@@ -1,5 +1,6 @@
 """Turns of a conversation: which peer gave the last one, since its prompt is cached there. Pure."""
 
+from collections.abc import Sequence
 from hashlib import blake2b
 
 import msgspec
@@ -18,28 +19,27 @@ class _Body(msgspec.Struct):
 
 
 class LastTurns:
-    """Conversations are told apart by hashes of their messages: no text is kept."""
+    """Conversations are told apart by hashes of their messages, which are prefixes(): no text is kept."""
 
     def __init__(self) -> None:
         self._answered: dict[bytes, NodeId] = {}
 
-    def answered(self, call: Call, node: NodeId) -> None:
-        hashes = _prefixes(call)
-        if hashes:
-            self._answered.pop(hashes[-1], None)
+    def answered(self, prefixes: Sequence[bytes], node: NodeId) -> None:
+        if prefixes:
+            self._answered.pop(prefixes[-1], None)
             while len(self._answered) >= MOST:
                 del self._answered[next(iter(self._answered))]
-            self._answered[hashes[-1]] = node
+            self._answered[prefixes[-1]] = node
 
-    def of(self, call: Call) -> NodeId | None:
+    def of(self, prefixes: Sequence[bytes]) -> NodeId | None:
         """Who answered when this conversation was shorter."""
-        for earlier in reversed(_prefixes(call)[-1 - MOST_NEW : -1]):
+        for earlier in reversed(prefixes[-1 - MOST_NEW : -1]):
             if node := self._answered.get(earlier):
                 return node
         return None
 
 
-def _prefixes(call: Call) -> list[bytes]:
+def prefixes(call: Call) -> list[bytes]:
     """A hash for each message: of the model and of all messages up to it."""
     if len(call.body) > LONGEST:
         return []

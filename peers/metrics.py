@@ -1,5 +1,7 @@
 """The Prometheus metrics, each once. Names of calls to models follow OpenTelemetry's GenAI conventions."""
 
+from collections import Counter as Tallied
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 from peers.race_log import RaceLog
@@ -79,9 +81,9 @@ class Metrics:
         """All but one of a race's sends are wasted work."""
         self.races.labels(told.outcome).inc()
         self.race_sends.inc(told.sends)
-        for one in told.asked.values():
-            if one.node != told.winner:
-                self.race_losses.labels(one.outcome).inc()
+        losses = Tallied(one.outcome for one in told.asked.values() if one.node != told.winner)
+        for reason, count in losses.items():
+            self.race_losses.labels(reason).inc(count)
         if told.winner is not None and told.ms is not None:
             self.race_first_unit.observe(told.ms / 1000)
 

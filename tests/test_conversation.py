@@ -8,8 +8,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from peers import conversation
-from peers.conversation import LastTurns
-from peers.wire import Call, NodeId
+from peers.conversation import LastTurns, prefixes
+from peers.wire import NodeId
 from tests.calls import call
 
 A, B = NodeId("node-a"), NodeId("node-b")
@@ -20,8 +20,8 @@ MESSAGES = st.dictionaries(
 TALKS = st.lists(MESSAGES, min_size=1, max_size=12)
 
 
-def talk(messages: Any, model: str = "llama3", **more: Any) -> Call:
-    return call(model=model, body=json.dumps({"model": model, "messages": messages, **more}).encode())
+def talk(messages: Any, model: str = "llama3", **more: Any) -> list[bytes]:
+    return prefixes(call(model=model, body=json.dumps({"model": model, "messages": messages, **more}).encode()))
 
 
 def said(*texts: str) -> list[dict[str, str]]:
@@ -82,7 +82,7 @@ def test_how_the_body_is_written_does_not_matter_around_the_messages(
     turns = LastTurns()
     turns.answered(talk(before), A)
     whole = ",\n ".join(json.dumps(message) for message in [*before, {"role": "user", "content": "and?"}])
-    assert turns.of(call(body=f'{{\n  "messages" : [ {whole} ] , "model":"llama3" }}'.encode())) == A
+    assert turns.of(prefixes(call(body=f'{{\n  "messages" : [ {whole} ] , "model":"llama3" }}'.encode()))) == A
 
 
 ODD = [
@@ -106,15 +106,15 @@ ODD = [
 @given(st.binary(max_size=200) | st.sampled_from(ODD))
 def test_an_odd_body_is_no_conversation_and_nobody_falls(body: bytes) -> None:
     turns = LastTurns()
-    turns.answered(call(body=body), A)
-    assert turns.of(call(body=body)) is None
+    turns.answered(prefixes(call(body=body)), A)
+    assert turns.of(prefixes(call(body=body))) is None
 
 
 @pytest.mark.parametrize("body", ODD, ids=lambda body: repr(body[:24]))
 def test_each_of_these_odd_bodies_too(body: bytes) -> None:
     turns = LastTurns()
-    turns.answered(call(body=body), A)
-    assert turns.of(call(body=body)) is None
+    turns.answered(prefixes(call(body=body)), A)
+    assert turns.of(prefixes(call(body=body))) is None
 
 
 def test_a_body_over_the_limit_is_not_looked_at() -> None:

@@ -65,19 +65,21 @@ def choose(facts: Iterable[Facts], needs: Needs, rng: Random) -> list[Candidate]
     usual = [peer.first_unit for peer in usable if peer.first_unit is not None]
     unmeasured = median(usual) if usual else 1.0
 
-    def stage(peer: Facts) -> tuple[bool, int, bool]:
+    def split(peer: Facts) -> tuple[bool, int, bool]:
         return (too_short(peer, needs), builds.index(peer.digest), must_load(peer) and not needs.everybody)
+
+    parts = {peer.node: split(peer) for peer in usable}
+    stages = {part: stage for stage, part in enumerate(sorted({*parts.values()}))}
 
     def rank(peer: Facts) -> tuple[object, ...]:
         seconds = unmeasured if peer.first_unit is None else peer.first_unit
-        return (stage(peer), fullness(peer), not peer.last_turn, pace(seconds), peer.failures, rng.random())
+        return (parts[peer.node], fullness(peer), not peer.last_turn, pace(seconds), peer.failures, rng.random())
 
     ordered = sorted(usable, key=rank)
-    stages = sorted({stage(peer) for peer in ordered})
-    explore([peer for peer in ordered if stage(peer) == stages[0] and peer.free != 0], ordered, rng)
+    explore([peer for peer in ordered if not stages[parts[peer.node]] and peer.free != 0], ordered, rng)
     large = needs.body > LARGE_BODY
     return [
-        Candidate(peer.node, stages.index(stage(peer)), not needs.everybody and (large or must_load(peer)))
+        Candidate(peer.node, stages[parts[peer.node]], not needs.everybody and (large or must_load(peer)))
         for peer in ordered
     ]
 

@@ -64,6 +64,7 @@ class Answer:
 
     status: int
     headers: Mapping[str, str]
+    """Found in any case."""
     body: bytes
 
     @property
@@ -223,7 +224,7 @@ async def _whole(opened: http1.Answer) -> Answer:
         content = await read_whole(opened, LARGEST_ANSWER)
     if len(content) > LARGEST_ANSWER:
         raise NoContact("too_large", "its answer is over 256 KiB")
-    return Answer(opened.status, {name.lower(): value for name, value in opened.headers.items()}, content)
+    return Answer(opened.status, opened.headers, content)
 
 
 def _no_contact(error: OSError | ValueError) -> NoContact:

@@ -90,8 +90,9 @@ class Outbox:
             answer = await self._contact.post(
                 node, at, CALLS, body, content_type="application/json", within=STOP_SECONDS
             )
-            if answer.status == 200:
-                await _run_out(stops)
+            late = [stop for stop in stops if not stop.response.over]
+            if answer.status == 200 and late:
+                await _run_out(late)
         except NoContact as error:
             log.debug("stop_missed", peer=node[:8], reason=error.reason)
         finally:
@@ -105,10 +106,10 @@ async def _run_out(stops: list[_Stop]) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(END_SECONDS):
             for stop in stops:
+                left = LONGEST_END
                 with suppress(OSError):
-                    left = LONGEST_END
-                    while left > 0 and (piece := await stop.response.read()):
-                        left -= len(piece)
+                    while left > 0 and not stop.response.over:
+                        left -= len(await stop.response.read())
 
 
 @asynccontextmanager
