@@ -102,14 +102,20 @@ async def identify(request: web.Request) -> web.Response:
 
 def _turned_away(between: Between, record: Record, outcome: Outcome) -> MasaError:
     """In words where its stake is at fault: whoever was revoked hears of it here alone."""
-    refusal = MasaError(403, "not_staked" if outcome == "candidate" else outcome, "the record was not taken")
-    if outcome == "candidate":
-        try:
-            between.stake.proven(record.node, proof_bytes(record.proof), between.clock())
-        except NotStaked as error:
-            refusal = error
-    between.traffic.turn_away(record.node, refusal.text if outcome == "candidate" else outcome)
+    if outcome != "candidate":
+        between.traffic.turn_away(record.node, outcome)
+        return MasaError(403, outcome, "the record was not taken")
+    refusal = _unstaked(between, record)
+    between.traffic.turn_away(record.node, refusal.text)
     return refusal
+
+
+def _unstaked(between: Between, record: Record) -> MasaError:
+    try:
+        between.stake.proven(record.node, proof_bytes(record.proof), between.clock())
+    except NotStaked as error:
+        return error
+    return MasaError(403, "not_staked", "the record was not taken")
 
 
 async def gossip(request: web.Request) -> web.Response:

@@ -115,6 +115,7 @@ class Connection(RequestHandler, Accepted):
             self._server.leave(self._address)
             self._address = None
             super().connection_lost(exc)
+            self._body = self._answered = EMPTY_PAYLOAD  # which hold this object
 
     def data_received(self, data: bytes) -> None:
         self.read(data, alone=self.idle)

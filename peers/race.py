@@ -44,6 +44,9 @@ async def race(
     under_way = Race(call, runners, rules, told, sends, Waves(candidates, rules, sends, rng, now), now)
     try:
         return await under_way.winner()
+    except MasaError as error:
+        told.outcome = error.code
+        raise
     finally:
         under_way.stop()
 
@@ -160,15 +163,11 @@ class Race:
         """Judged in the order in which they were asked; who has ended beside the winner is stopped like the others."""
         for task in [task for task in self._open if task.done()]:
             node = self._open.pop(task)
-            try:
-                reply = task.result()
-            except asyncio.CancelledError:
-                self._failed(node, MasaError(502, "unreachable", "it was stopped"))
-            except MasaError as error:
-                self._failed(node, error)
-            else:
+            error = failure(task)
+            if error is None:
                 self._end(node, WON)
-                return self._won(node, WON, reply)
+                return self._won(node, WON, task.result())
+            self._failed(node, error)
             if self._two_agree():
                 return self._pass_on()
         return None
@@ -202,9 +201,8 @@ class Race:
         if self._definitive:
             reply, self._rest = self._pass_on(), SILENT
             return reply
-        error = nobody_won(self._told, self._ms(), self._waves.retry_after(self._loop.time()))
-        self._told.outcome, self._rest = error.code, SILENT
-        raise error
+        self._rest = SILENT
+        raise nobody_won(self._told, self._ms(), self._waves.retry_after(self._loop.time()))
 
     def _end(self, node: NodeId, outcome: str, why: str = "") -> None:
         asked = self._told.asked[node]
@@ -213,6 +211,16 @@ class Race:
 
     def _ms(self) -> int:
         return round(1000 * (self._loop.time() - self._started))
+
+
+def failure(task: Task[Reply]) -> MasaError | None:
+    """Why it has no answer. Not raised here: an error holds the frames it was raised through, and these the task."""
+    if task.cancelled():
+        return MasaError(502, "unreachable", "it was stopped")
+    error = task.exception()
+    if error is not None and not isinstance(error, MasaError):
+        raise error
+    return error
 
 
 def close_late_reply(task: Task[Reply]) -> None:

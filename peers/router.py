@@ -64,22 +64,25 @@ class Router:
         refusal: MasaError | None = None
         asked = 0
         allowed = narrower(self._ask(), call.ask)
-        for step in plan(own=bool(serving), peers=bool(peers), ask=allowed, hop=call.hop):
-            try:
-                reply = await self._take(step, call, serving, peers)
-            except MasaError as error:
-                if step == "own":
-                    raise  # it has read the prompt, and is neither full nor down
-                refusal, asked = error, max(asked, error.asked)
-                continue
-            if reply is not None:
-                reply.asked = max(asked, reply.asked)
-                return reply
-        if peers and not serving and allowed == "off":
-            raise ModelNotFound(
-                "peers serve this model, and PEER_ASK, or the header X-Masa-Ask, keeps calls on this node"
-            )
-        raise refusal or self._nobody(call)
+        try:
+            for step in plan(own=bool(serving), peers=bool(peers), ask=allowed, hop=call.hop):
+                try:
+                    reply = await self._take(step, call, serving, peers)
+                except MasaError as error:
+                    if step == "own":
+                        raise  # it has read the prompt, and is neither full nor down
+                    refusal, asked = error, max(asked, error.asked)
+                    continue
+                if reply is not None:
+                    reply.asked = max(asked, reply.asked)
+                    return reply
+            if peers and not serving and allowed == "off":
+                raise ModelNotFound(
+                    "peers serve this model, and PEER_ASK, or the header X-Masa-Ask, keeps calls on this node"
+                )
+            raise refusal or self._nobody(call)
+        finally:
+            del refusal  # it holds this frame
 
     async def _take(self, step: Step, call: Call, serving: Sequence[Upstream | BuiltIn], peers: Peers) -> Reply | None:
         """None: nobody is there for this step. Raises MasaError."""
@@ -222,5 +225,6 @@ async def first_to_take(serving: Sequence[Answerer], call: Call) -> Reply:
             return answer
         raise refusal or AssertionError("nobody was asked")
     finally:
+        del refusal  # it holds this frame
         if held is not None:
             held.close()

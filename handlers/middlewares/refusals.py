@@ -13,16 +13,20 @@ async def refusals(request: web.Request, handler: Handler) -> web.StreamResponse
     try:
         return await handler(request)
     except MasaError as error:
-        refusal = error
+        return _counted(request, error)
     except web.HTTPMethodNotAllowed:
-        refusal = MasaError(405, "method_not_allowed", "signed routes are POST, ping is GET")
+        return _counted(request, MasaError(405, "method_not_allowed", "signed routes are POST, ping is GET"))
     except web.HTTPNotFound:
-        refusal = MasaError(404, "not_found", "no such path of the peer API")
+        return _counted(request, MasaError(404, "not_found", "no such path of the peer API"))
     except web.RequestPayloadError:
-        refusal = MasaError(400, "bad_request", "the body broke off, or is no valid HTTP", close=True)
+        broken = "the body broke off, or is no valid HTTP"
+        return _counted(request, MasaError(400, "bad_request", broken, close=True))
+
+
+def _counted(request: web.Request, error: MasaError) -> web.Response:
     if traffic := request.app.get(TRAFFIC):
-        traffic.refused[refusal.code] += 1
-    return refused(refusal)
+        traffic.refused[error.code] += 1
+    return refused(error)
 
 
 def refused(error: MasaError) -> web.Response:

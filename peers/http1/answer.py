@@ -98,6 +98,9 @@ class Answer:
         """Right at any time: the connection is given up, unless the answer has come to its end."""
         if not self.over:
             self._source.give_up(Broken("the answer was closed before its end"))
+        elif self._error is not None:
+            # The one that was raised holds the frames of whoever read this answer, and these the answer.
+            self._error = Broken("the answer is closed")
 
     def pause(self) -> None:
         """Hold up whoever sends it: as Flow has it."""

@@ -165,20 +165,20 @@ class Carrier:
         return self.membership.liveness.patience
 
     async def _exchange(self, send: Send) -> None:
-        began, failure = self._clock(), None
+        began, refused = self._clock(), False
         for text in send.addresses:
             try:
                 await self._try(send, Address.parse(text))
             except BadAddress:
                 continue
             except NoContact as error:
-                failure = error
+                refused = error.reason == "refused"
                 log.debug("peer_missed", peer=(send.node or "")[:8], reason=error.reason)
                 self._call_ended(text, str(error))
                 continue
             self._call_ended(text, "")
             return
-        self._missed(send, failure is not None and failure.reason == "refused", self._clock() - began)
+        self._missed(send, refused, self._clock() - began)
 
     async def _try(self, send: Send, address: Address) -> None:
         began = self._clock()

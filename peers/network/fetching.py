@@ -93,7 +93,7 @@ class Fetching:
     async def _ask(self, node: NodeId) -> Identified:
         """Raises NoContact, BadList."""
         body = msgspec.json.encode(Identify(self._membership.sealed_for(node), models=True))
-        failure = NoContact("refused", "it has no address that can be tried")
+        reason, why = "refused", "it has no address that can be tried"
         member = self._membership.table.members.get(node)
         for text in member.record.addrs if member else ():
             try:
@@ -103,12 +103,12 @@ class Fetching:
             except BadAddress:
                 continue
             except NoContact as error:
-                failure = error
+                reason, why = error.reason, str(error)
                 continue
             if answer.status != 200:
                 raise NoContact(answer.refused or str(answer.status), "it does not tell its models")
             return _identified(answer.body)
-        raise failure
+        raise NoContact(reason, why)
 
     def _take(self, node: NodeId, told: Identified) -> None:
         """Its record comes with the list, since the one we hold may be older by now. Raises BadList."""

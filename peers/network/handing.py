@@ -110,15 +110,15 @@ class Handing:
 
     async def _post(self, member: Member, body: bytes) -> Answer:
         """To the first of its addresses that answers. Raises NoContact."""
-        failure = NoContact("refused", "it has no address that can be tried")
+        reason, why = "refused", "it has no address that can be tried"
         for text in member.record.addrs:
             try:
                 return await self._post_to(member.node, Address.parse(text), body)
             except BadAddress:
                 continue
             except NoContact as error:
-                failure = error
-        raise failure
+                reason, why = error.reason, str(error)
+        raise NoContact(reason, why)
 
     async def _post_to(self, node: NodeId, address: Address, body: bytes) -> Answer:
         """Where it does not know us, we show ourselves first."""

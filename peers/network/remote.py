@@ -173,7 +173,7 @@ class Remote:
         request = Signed(
             "POST", same.path, same.content_type, same.digest, self.node, self._request_id, int(deadline * 1000)
         )
-        failure = NoContact("refused", "it has no address that can be tried")
+        reason, why = "refused", "it has no address that can be tried"
         # A connection that was lost on the way says nothing of the peer, and brought it nothing: once more.
         for text in (*self._addresses, *self._addresses[:1]):
             try:
@@ -184,12 +184,12 @@ class Remote:
             except BadAddress:
                 continue
             except NoContact as error:
-                failure = error
-                if error.reason not in ("refused", "unreached", "wrong_key"):
+                reason, why = error.reason, str(error)
+                if reason not in ("refused", "unreached", "wrong_key"):
                     break  # it may have the call already
-        if failure.reason == "refused":
+        if reason == "refused":
             self._ways.refused(self.node)
-        raise MasaError(502, "unreachable", str(failure)) from failure
+        raise MasaError(502, "unreachable", why)
 
     async def _judged(self, call: Call, response: Answer) -> Reply:
         """Once its first meaningful unit is there. Raises MasaError."""
