@@ -200,7 +200,8 @@ class ClientConnection(Accepted):
         assert self._held is not None
         assert self.transport is not None
         plain, held, self._held = self._taken[0], self._held, None
-        plain.body = held[0][plain.start :] if len(held) == 1 else b"".join(held)[plain.start :]
+        held[0] = held[0][plain.start :]
+        plain.body = b"".join(held)
         loop = asyncio.get_running_loop()
         self._out = Out(loop, self.transport, self._server.quick.sight(plain), slow=self._slow)
         self._answering = loop.create_task(self._work(*self._taken, self._out))
