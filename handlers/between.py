@@ -1,9 +1,11 @@
 """Node to node: what other nodes ask of this one, under /peer/v1/."""
 
 import asyncio
+import functools
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
+from email.utils import formatdate
 
 import msgspec
 from aiohttp import web
@@ -57,8 +59,18 @@ class Between:
         source = request.remote or ""
         return self.gate.head(request.method, request.raw_path, request.headers, source, self.clock(), known=known)
 
+    def stamps(self) -> dict[str, str]:
+        """On every answer. Its Date is by the clock that judges signatures: who was refused for the time signs again by
+        it."""
+        return {"Date": _date(int(self.clock())), "Server": "masa-node"}
+
 
 BETWEEN = web.AppKey("between", Between)
+
+
+@functools.lru_cache(maxsize=16)
+def _date(second: int) -> str:
+    return formatdate(second, usegmt=True)
 
 
 async def ping(request: web.Request) -> web.Response:

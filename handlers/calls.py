@@ -6,7 +6,8 @@ import msgspec
 from aiohttp import web
 
 from handlers.between import received
-from handlers.forwarded import SERVING, Serving
+from handlers.forwarded import SERVING
+from handlers.handed import Serving
 from peers.doors import FORWARDED
 from peers.errors import BadRequest
 from peers.guests import Guest, What

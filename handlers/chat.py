@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import get_args
 
-from aiohttp import HttpVersion10, hdrs, web
+from aiohttp import HttpVersion10, web
 
 from handlers.admission import Lease
 from handlers.keys import BODIES, EXPECT, ROUTER, SETTINGS, SIGHT, TURNS, Sight
@@ -49,10 +49,10 @@ async def read_call(request: web.Request, lease: Lease) -> Call:
     """Raises MasaError: 408, 413, 415, or 400 when the body cannot be routed by."""
     door, limit = BY_PATH[request.path], request.app[SETTINGS].max_body_bytes
     body = await read_body(request, lease, limit)
-    seen = await peek_at(request, body, door, limit)
+    seen = await peek_at(request.headers, body, door, limit)
     sight = request[SIGHT]
     stream = note_peek(sight, door, seen, len(body))
-    headers = crossing(request)
+    headers = crossing(request.headers)
     if bare(headers.get("content-type", "")) != JSON:
         headers["content-type"] = JSON
     query, hop = request.raw_path.partition("?")[2], "Masa-Hop" in request.headers
@@ -77,9 +77,9 @@ def asked(told: str | None) -> Ask | None:
     return None
 
 
-def crossing(request: web.Request) -> dict[str, str]:
-    """The caller's headers that may cross (docs/security.md C-15)."""
-    return {name: value for name in CROSSING if (value := request.headers.get(name)) is not None}
+def crossing(headers: Mapping[str, str]) -> dict[str, str]:
+    """The caller's headers that may cross (docs/security.md C-15). `headers`: as holds_one() takes them."""
+    return {name: value for name in CROSSING if (value := headers.get(name)) is not None}
 
 
 async def read_body(request: web.Request, lease: Lease, limit: int) -> bytes:
@@ -128,9 +128,9 @@ def caller(headers: Mapping[str, str], address: str) -> str:
     return headers.get("authorization") or headers.get("x-api-key") or address
 
 
-async def peek_at(request: web.Request, body: bytes, door: Door, limit: int) -> Peek:
-    """What routing must know of it. Raises BadRequest."""
-    encoding = request.headers.get(hdrs.CONTENT_ENCODING, "")
+async def peek_at(headers: Mapping[str, str], body: bytes, door: Door, limit: int) -> Peek:
+    """What routing must know of it. `headers`: as holds_one() takes them. Raises BadRequest."""
+    encoding = headers.get("content-encoding", "")
     if not encoding:
         return peek(body, door)
     # As one step in its thread, so that no more plain copies are held than there are threads.

@@ -19,7 +19,6 @@ class Out:
     """
 
     __slots__ = (
-        "_chunked",
         "_empty",
         "_loop",
         "_pieces",
@@ -29,6 +28,7 @@ class Out:
         "_transport",
         "_waiter",
         "begun",
+        "chunked",
         "sight",
     )
 
@@ -39,6 +39,7 @@ class Out:
         self.sight = sight
         self.begun = False
         """Its head has gone out, or is about to."""
+        self.chunked = False
         self._loop = loop
         self._transport = transport
         self._slow = slow
@@ -49,7 +50,7 @@ class Out:
         """That leave at the end of this turn."""
         self._size = 0
         """Bytes of these."""
-        self._chunked = self._empty = False
+        self._empty = False
 
     def whole(self, answer: bytes) -> None:
         """Head and body at once."""
@@ -59,7 +60,7 @@ class Out:
     def begin(self, head: bytes, *, chunked: bool, empty: bool) -> None:
         """`empty`: an answer of this status has no body."""
         self.begun = True
-        self._chunked, self._empty = chunked, empty
+        self.chunked, self._empty = chunked, empty
         self._send(head)
 
     def write(self, piece: bytes) -> None:
@@ -70,13 +71,13 @@ class Out:
         """A piece of our own, which is not counted."""
         if not piece or self._empty:
             return
-        self._send(b"%x\r\n%b\r\n" % (len(piece), piece) if self._chunked else piece)
+        self._send(b"%x\r\n%b\r\n" % (len(piece), piece) if self.chunked else piece)
 
     def end(self) -> None:
         """Raises ConnectionError when the caller has left."""
         if self._transport.is_closing():
             raise ConnectionResetError("the caller has left before the end")
-        if self._chunked:
+        if self.chunked:
             self._send(LAST_CHUNK)
 
     async def drained(self) -> None:

@@ -3,7 +3,7 @@
 What is not plain is not wrong: aiohttp and the middlewares read it, and refuse it if need be (docs/security.md C-22).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import httptools
 import msgspec
@@ -48,9 +48,10 @@ class Plain(msgspec.Struct):
 class Head:
     """Collects what httptools reads."""
 
-    __slots__ = ("_count", "headers", "odd", "whole")
+    __slots__ = ("_count", "_names", "headers", "odd", "whole")
 
-    def __init__(self) -> None:
+    def __init__(self, names: Mapping[bytes, str]) -> None:
+        self._names = names
         self._count = 0
         self.headers: dict[str, str] = {}
         self.odd = False
@@ -58,7 +59,7 @@ class Head:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         lower = name.lower()
-        known = NAMES.get(lower)
+        known = self._names.get(lower)
         self._count += 1
         if known is None:
             self.odd = self.odd or not lower.startswith(LIBRARIES) or self._count > MOST_HEADERS
@@ -86,14 +87,11 @@ class Judge:
     def read(self, data: bytes) -> Plain | None:
         """What stands at the start of `data`, if its head is whole and plain."""
         door = LINES.get(data[: data.find(b"\r\n", 0, 64)])
-        end = data.find(b"\r\n\r\n", 0, LONGEST_HEAD) + 4
-        if door is None or end < 4:
+        head = read_head(data, NAMES) if door is not None else None
+        if door is None or head is None or not self._passes(head[0]):
             return None
-        headers = _headers(data[:end])
-        if headers is None or not self._passes(headers):
-            return None
-        length = int(headers.get("content-length", 0))
-        return Plain(door, headers, end, length) if 0 < length <= self._most_body else None
+        length = int(head[0].get("content-length", 0))
+        return Plain(door, *head, length) if 0 < length <= self._most_body else None
 
     def _passes(self, headers: dict[str, str]) -> bool:
         kind, host, connection = headers.get("content-type", ""), headers.get("host", ""), headers.get("connection")
@@ -106,13 +104,15 @@ class Judge:
         return is_own(host, self._hosts)
 
 
-def _headers(head: bytes) -> dict[str, str] | None:
-    """None: it is not HTTP, or says more than a plain request does."""
-    read = Head()
+def read_head(data: bytes, names: Mapping[bytes, str]) -> tuple[dict[str, str], int] | None:
+    """The headers at the start of `data`, by `names`, and where they end. None: they are not whole or not HTTP, or they
+    are more than these, each of them once."""
+    end, read = data.find(b"\r\n\r\n", 0, LONGEST_HEAD) + 4, Head(names)
+    head = data[:end]
     try:
-        if not head.isascii():
+        if end < 4 or not head.isascii():
             return None
         httptools.HttpRequestParser(read).feed_data(head)
     except (httptools.HttpParserError, httptools.HttpParserUpgrade):
         return None
-    return None if read.odd or not read.whole else read.headers
+    return None if read.odd or not read.whole else (read.headers, end)

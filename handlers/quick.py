@@ -3,13 +3,13 @@
 import time
 from collections.abc import Mapping
 from contextlib import closing
-from http import HTTPStatus
 
 import msgspec
 from aiohttp.helpers import rfc822_formatted_time
 
 from handlers.admission import BodyMemory, Lease, Turns
-from handlers.chat import CROSSING, asked, caller, note_peek
+from handlers.chat import asked, caller, crossing, note_peek
+from handlers.heads import framed, lines, status_line
 from handlers.keys import Life, Sight, Who
 from handlers.middlewares.access import FIXED, Telling, request_id
 from handlers.middlewares.errors import dialect_of, error_body, error_headers
@@ -20,9 +20,6 @@ from peers.errors import Busy, MasaError
 from peers.metrics import Metrics
 from peers.peek import peek
 from peers.wire import Answerer, Call, Door, Reply
-
-REASONS = {status.value: status.phrase for status in HTTPStatus}
-BODILESS = (204, 304)
 
 
 class Quick:
@@ -37,8 +34,8 @@ class Quick:
         self._bodies = bodies
         self._metrics = metrics
         self._life = life
-        self._fixed = _lines(FIXED)
-        self._here = _lines(node_headers(who.id, who.shown))
+        self._fixed = lines(FIXED)
+        self._here = lines(node_headers(who.id, who.shown))
 
     def read(self, data: bytes) -> tuple[Plain, Lease] | None:
         """The plain request that begins with `data`, and room for its body; None: it takes the long way."""
@@ -112,22 +109,13 @@ class Quick:
             out.end()
 
     def _begin(self, reply: Reply, out: Out) -> None:
-        """The head as aiohttp makes it: of the answer's framing only its length is the upstream's."""
-        headers, length = {**reply.headers, **told_of(reply)}, reply.headers.get("content-length")
-        empty = reply.status in BODILESS
-        chunked = length is None and not empty
-        if chunked:
-            headers["Transfer-Encoding"] = "chunked"
-        elif reply.status == 204:
-            headers.pop("content-length", None)
-        if not empty and length != "0":
-            headers.setdefault("content-type", "application/octet-stream")
+        headers, chunked, empty = framed(reply.status, {**reply.headers, **told_of(reply)})
         here = "" if reply.by else self._here
         out.begin(self._head(reply.status, headers, here, out.sight.id), chunked=chunked, empty=empty)
 
     def _head(self, status: int, headers: Mapping[str, str], here: str, request_id: str) -> bytes:
         return (
-            f"HTTP/1.1 {status} {REASONS.get(status, '')}\r\n{_lines(headers)}{self._fixed}{here}"
+            f"{status_line(status)}{lines(headers)}{self._fixed}{here}"
             f"X-Request-Id: {request_id}\r\nDate: {rfc822_formatted_time()}\r\n\r\n"
         ).encode()
 
@@ -137,14 +125,6 @@ def _call(plain: Plain, sight: Sight) -> Call:
     body, plain.body = plain.body, b""
     seen = peek(body, plain.door)
     stream = note_peek(sight, plain.door, seen, len(body))
-    headers = {name: plain.headers[name] for name in CROSSING if name in plain.headers}
+    headers = crossing(plain.headers)
     ask = asked(plain.headers.get("x-masa-ask"))
     return Call(sight.id, plain.door, seen.model, stream, body, headers, ask=ask)
-
-
-def _lines(headers: Mapping[str, str]) -> str:
-    """Each of them as one line. Raises ValueError for one that would be more."""
-    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
-    if not lines.count("\n") == lines.count("\r") == len(headers):
-        raise ValueError("a line break in a header")
-    return lines

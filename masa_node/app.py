@@ -14,7 +14,7 @@ from aiohttp import web
 
 from config.settings import Settings
 from handlers.admission import BodyMemory, Turns
-from handlers.forwarded import Serving
+from handlers.handed import Serving
 from handlers.keys import ASKING, BODIES, LIFE, METRICS, NETWORK, OWN, ROUTER, SETTINGS, TURNS, WHO, Life, Who
 from handlers.middlewares.access import access, add_base_headers
 from handlers.middlewares.door import door, own_hosts

@@ -23,7 +23,7 @@ HOLD_SECONDS = 1.0
 
 
 class ShortWay(Protocol):
-    """What answers plain requests: Quick, for callers."""
+    """What answers plain requests: Quick, for callers; QuickForward, for peers."""
 
     def read(self, data: bytes) -> tuple[Plain, Lease] | None:
         """The plain request that begins with `data`, and room for its body; None: it takes the long way."""

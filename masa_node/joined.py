@@ -11,7 +11,7 @@ import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from config.settings import Settings
-from handlers.forwarded import Serving
+from handlers.handed import Serving
 from handlers.keys import Who
 from masa_node.means import Means, cannot_listen, contained, hosts_of, listen, means_of
 from masa_node.peering import Network, Place, networked

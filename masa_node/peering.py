@@ -7,17 +7,19 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from email.utils import formatdate
 
 from aiohttp import web
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from handlers.between import BETWEEN, Between
-from handlers.forwarded import SERVING, Serving
+from handlers.forwarded import SERVING
+from handlers.handed import Serving
 from handlers.keys import METRICS, TRAFFIC, WHO, Who
 from handlers.middlewares.refusals import refusals
+from handlers.quick_forward import QuickForward
 from handlers.routes import peer_routes
+from masa_node.fast_path import ClientServer
 from masa_node.loops import Step
 from masa_node.server import NodeServer
 from masa_node.tls_accept import accepting_tls
@@ -148,14 +150,19 @@ async def networked(
             DialBacks(contact.ping, place.policy.gossiped, clock),
             rotator,
         )
-        server = NodeServer(
-            peer_app(between, place), most=place.most_connections, most_per_address=place.most_per_address
-        )
-        await stack.enter_async_context(place.listen(server, place.sockets, place.context))
+        await stack.enter_async_context(place.listen(_server(between, place), place.sockets, place.context))
         yield Network(
             stake, membership, sessions, contact, outbox, carrier, fetcher, traffic, whereabouts, clock, rotator
         )
         await carrier.finish(membership.leave(clock()))
+
+
+def _server(between: Between, place: Place) -> NodeServer:
+    app, most, each = peer_app(between, place), place.most_connections, place.most_per_address
+    if place.serving is None:
+        return NodeServer(app, most=most, most_per_address=each)
+    quick = QuickForward(between, place.serving, place.metrics)
+    return ClientServer(app, quick, most=most, most_per_address=each)
 
 
 def peer_app(between: Between, place: Place) -> web.Application:
@@ -164,15 +171,13 @@ def peer_app(between: Between, place: Place) -> web.Application:
     if place.serving is not None:
         app[SERVING] = place.serving
     peer_routes(app)
-    app.on_response_prepare.append(_dated)
+    app.on_response_prepare.append(_stamped)
     app.freeze()
     return app
 
 
-async def _dated(request: web.Request, response: web.StreamResponse) -> None:
-    """By the clock that judges signatures: who was refused for the time signs again by the answer's Date."""
-    response.headers["Date"] = formatdate(request.app[BETWEEN].clock(), usegmt=True)
-    response.headers["Server"] = "masa-node"
+async def _stamped(request: web.Request, response: web.StreamResponse) -> None:
+    response.headers.update(request.app[BETWEEN].stamps())
 
 
 def _whereabouts(place: Place, rng: random.Random) -> Whereabouts:

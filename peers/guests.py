@@ -27,8 +27,8 @@ class Guest:
     request_id: str
     halt: Callable[[], None]
     """Ends its work; not called twice."""
-    lift: Callable[[], None]
-    """Ends its deadline: nobody waits for its first byte any more."""
+    lift: Callable[[], bool]
+    """Ends its deadline: nobody waits for its first byte any more. False: it was over already."""
     since: float
     """In seconds of the caller's clock: since when `what` is true."""
     model: str = ""
@@ -53,9 +53,8 @@ class Guest:
 
     def begin(self, now: float) -> bool:
         """The first byte of its answer is there. False: too late, it was stopped."""
-        if self.stopped is None:
+        if not self.begun and self.stopped is None and self.lift():
             self.begun, self.what, self.since = True, None, now
-            self.lift()
         return self.begun
 
     def does(self, what: What, now: float) -> float:

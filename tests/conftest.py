@@ -11,6 +11,7 @@ from blockbuster import BlockBuster, blockbuster_ctx
 
 from config.logs import set_up
 from handlers.plain import Plain
+from handlers.quick_forward import QuickForward
 from tests.fakes import ModelServer
 from tests.fleet import fleet
 from tests.namespaces import Lans, two_lans
@@ -97,6 +98,14 @@ async def node(model_server: ModelServer, tmp_path: Path) -> AsyncIterator[Runni
 def taken(monkeypatch: pytest.MonkeyPatch) -> list[Plain]:
     """The requests that the fast path answers."""
     return noted(monkeypatch)
+
+
+@pytest.fixture(params=["quick", "aiohttp"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """By which calls come in that peers hand on."""
+    if request.param == "aiohttp":
+        monkeypatch.setattr(QuickForward, "read", lambda *_: None)
+    return str(request.param)
 
 
 @pytest.fixture

@@ -4,19 +4,20 @@ import pytest
 
 from handlers.plain import Plain
 from handlers.quick import Quick
+from handlers.quick_forward import QuickForward
 from tests.asking import read_answer
 from tests.raw import Wire, post
 
 
-def noted(monkeypatch: pytest.MonkeyPatch) -> list[Plain]:
+def noted(monkeypatch: pytest.MonkeyPatch, way: type[Quick | QuickForward] = Quick) -> list[Plain]:
     """Those that the fast path answers from now on."""
-    taken, answer = [], Quick.answer
+    taken, answer = [], way.answer
 
     async def noting(self, plain, *rest):
         taken.append(plain)
         return await answer(self, plain, *rest)
 
-    monkeypatch.setattr(Quick, "answer", noting)
+    monkeypatch.setattr(way, "answer", noting)
     return taken
 
 

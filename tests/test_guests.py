@@ -15,7 +15,7 @@ def guest(request_id: str = "1", sender: str = "a", halted: list[str] | None = N
         if halted is not None:
             halted.append(request_id)
 
-    return Guest(sender, request_id, halt, lambda: None, since=0.0)
+    return Guest(sender, request_id, halt, lambda: True, since=0.0)
 
 
 def test_a_request_is_taken_once_within_its_time_and_by_sender() -> None:

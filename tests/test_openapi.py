@@ -44,7 +44,7 @@ DEFAULTS = {"busy"}
 """Codes that no call spells."""
 
 NOT_CLIENT_API = {
-    *("handlers/between.py", "handlers/calls.py", "handlers/forwarded.py"),
+    *("handlers/between.py", "handlers/calls.py", "handlers/handed.py"),
     *("masa_node/commands", "masa_node/control.py", "masa_node/joined.py", "masa_node/pausing.py"),
     "masa_node/rotating.py",
     *("peers/guests.py", "peers/network", "peers/race.py", "peers/runner.py"),

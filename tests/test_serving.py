@@ -20,6 +20,7 @@ from tests.scripts import DIE, HANG, JSON, NDJSON, Script, answer, busy
 from tests.visiting import SOON, Visitor, chat, in_work, visiting
 from tests.waiting import until
 
+pytestmark = pytest.mark.usefixtures("way")
 INPUT = {"input": "why?"}
 BODIES = [
     *(("/api/chat", {**HELLO, "stream": stream}) for stream in (True, False)),

@@ -20,6 +20,7 @@ from tests.test_certificates import AUTHORITY, NETWORK
 from tests.visiting import Visitor, chat, in_work, visiting
 from tests.waiting import until
 
+pytestmark = pytest.mark.usefixtures("way")
 NEVER = Script(before_head=[HANG])
 QUIET = {"PEER_HOST": "127.0.0.1", "PEER_PORT": "0", "MDNS": "false", "NETWORK_ID": NETWORK}
 QUIET |= {"PEER_ALLOW_CIDRS": "127.0.0.0/8"}

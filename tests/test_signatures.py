@@ -225,8 +225,8 @@ def in_form(kind):
 @given(st.one_of(in_form(_BY_NODE), in_form(_BY_SESSION)))
 def test_what_looks_like_the_profile_is_understood_and_refused(given):
     claim = parse("POST", PATH, CIMultiDict(given))
-    assert f"masa={claim.params}" == given["Signature-Input"]
-    assert str(claim.request.deadline_ms) == given["Masa-Deadline"]
+    assert f"masa={claim.params}" == given["signature-input"]
+    assert str(claim.request.deadline_ms) == given["masa-deadline"]
     for check in (
         lambda: check_recipient(claim, ME),
         lambda: check_time(claim, NOW),

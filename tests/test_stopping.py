@@ -10,7 +10,11 @@ from typing import Any, cast
 import pytest
 from aiohttp import web
 
-from handlers import forwarded
+from handlers import forwarded, handed
+from handlers.admission import Lease
+from handlers.out import Out
+from handlers.plain import Plain
+from handlers.quick_forward import QuickForward
 from peers.http1.answer import Answer
 from peers.network import contact, outbox
 from peers.network.contact import Contact, NoContact
@@ -32,17 +36,22 @@ AT = Address("10.0.0.1", 4001)
 
 
 @pytest.fixture
-def came_by(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+def came_by(way: str, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The connection of each call that was handed on, by its asker's port."""
     ports: list[Any] = []
-    forward = forwarded.forward
+    forward, answer = forwarded.forward, QuickForward.answer
 
     async def noted(request: web.Request) -> web.StreamResponse:
         assert request.transport is not None
         ports.append(request.transport.get_extra_info("peername"))
         return await forward(request)
 
+    async def noted_quickly(self: QuickForward, plain: Plain, lease: Lease, address: str, out: Out) -> bool:
+        ports.append(out._transport.get_extra_info("peername"))
+        return await answer(self, plain, lease, address, out)
+
     monkeypatch.setattr(forwarded, "forward", noted)
+    monkeypatch.setattr(QuickForward, "answer", noted_quickly)
     return ports
 
 
@@ -131,7 +140,7 @@ async def test_who_does_not_read_holds_nothing_up(
     two: list[Running], visitor: Visitor, model_server: ModelServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The end of its answer waits for it no longer than that: then its connection is closed."""
-    monkeypatch.setattr(forwarded, "END_SECONDS", 0.2)
+    monkeypatch.setattr(handed, "END_SECONDS", 0.2)
     name, answer = await begun(visitor, model_server, Script(headers=NDJSON, chunks=[UNIT * 400_000, HANG]))
     answer.pause()
     await settled(lambda: model_server.inferences[0].written)

@@ -17,7 +17,7 @@ from tests.spoiling import SNIPPETS
 from tests.victims import METHODS, PATHS, forged, refused, request, victim
 from tests.waiting import until
 
-SIGNED = ("/peer/v1/identify", "/peer/v1/gossip")
+SIGNED = ("/peer/v1/identify", "/peer/v1/gossip", "/peer/v1/forward/api/chat")
 VALUES = [None, "", *(text for one in SNIPPETS if not set(text := one.decode("latin-1")) & set("\r\n\0"))]
 
 

@@ -3,21 +3,26 @@
 import os
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Any
-from unittest.mock import patch
+from typing import Any, cast
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from masa_node import peering
+from handlers.admission import BodyMemory
+from handlers.handed import Serving
 from masa_node.server import NodeServer
-from peers.wire import NodeId
+from masa_node.tls_accept import accepting_tls
+from peers.guests import Guests
+from peers.upstreams.own import Own
+from peers.wire import Answerer, NodeId
 from tests import signing
 from tests.peers import Peer, peer
 from tests.raw_tls import status_of
 
 LARGEST_ANSWER = 2048
+SERVES_NOBODY = Serving(cast(Answerer, None), cast(Own, None), Guests(1), BodyMemory(1 << 20), 1 << 20, lambda: None)
+"""A call that came as far as work would be a fault."""
 REFUSED = {400, 401, 403, 404, 405, 408, 413, 415, 429, 431}
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "BREW")
 PATHS = (
@@ -32,13 +37,12 @@ async def victim(folder: Path, **options: Any) -> AsyncIterator[tuple[Peer, Node
     """With the server of its peer listener."""
     opened: list[NodeServer] = []
 
-    def seen(*arguments: Any, **named: Any) -> NodeServer:
-        opened.append(NodeServer(*arguments, **named))
-        return opened[-1]
+    def seen(server: NodeServer, *rest: Any) -> AbstractAsyncContextManager[None]:
+        opened.append(server)
+        return accepting_tls(server, *rest)
 
-    with patch.object(peering, "NodeServer", seen):
-        async with peer(folder, **options) as one:
-            yield one, opened[0]
+    async with peer(folder, listen=seen, serving=SERVES_NOBODY, **options) as one:
+        yield one, opened[0]
 
 
 def request(method: str, path: str, headers: dict[str, str] | None = None, body: bytes = b"") -> bytes:

@@ -30,15 +30,19 @@ def _counted(request: web.Request, error: MasaError) -> web.Response:
 
 
 def refused(error: MasaError) -> web.Response:
-    """At most 2 KiB; it repeats nothing of the request."""
-    response = web.Response(
-        status=error.status,
-        body=msgspec.json.encode({"error": error.text, "code": error.code}),
-        content_type="application/json",
-        headers={"Masa-Error": error.code},
-    )
-    if error.retry_after is not None:
-        response.headers["Retry-After"] = str(error.retry_after)
+    response = web.Response(status=error.status, body=refusal_body(error), headers=refusal_headers(error))
     if error.close:
         response.force_close()
     return response
+
+
+def refusal_body(error: MasaError) -> bytes:
+    """At most 2 KiB; it repeats nothing of the request."""
+    return msgspec.json.encode({"error": error.text, "code": error.code})
+
+
+def refusal_headers(error: MasaError) -> dict[str, str]:
+    told = {"Content-Type": "application/json", "Masa-Error": error.code}
+    if error.retry_after is not None:
+        told["Retry-After"] = str(error.retry_after)
+    return told

@@ -86,15 +86,23 @@ class Gate:
         self, method: str, path: str, headers: MultiMapping[str], source: str, now: float, *, known: bool
     ) -> Knock:
         """Steps 1 to 3, before the body is read. `known`: only members pass, or anybody. Raises MasaError."""
-        claim = parse(method, path, headers)
+        knock = self.knock(parse(method, path, headers), now, known=known)
+        self.enter(knock, source, now)
+        return knock
+
+    def knock(self, claim: Claim, now: float, *, known: bool) -> Knock:
+        """Step 2, and who is said to have sent it. Nothing counts yet."""
         check_recipient(claim, self._me)
         session = self.sessions.of(claim, now) if claim.by_session else None
         sender = session.sender if session is not None else NodeId(claim.keyid)
         if known and not self._known(sender):
             raise MasaError(403, "unknown_peer", "this node does not know the sender: identify first")
-        self._addresses.take(source, now)
-        check_time(claim, now)
         return Knock(sender, claim, session)
+
+    def enter(self, knock: Knock, source: str, now: float) -> None:
+        """Step 3, which counts against the address it came from."""
+        self._addresses.take(source, now)
+        check_time(knock.claim, now)
 
     def body(self, knock: Knock, body: bytes, now: float) -> NodeId:
         """Steps 4 to 6: who sent it. A bad signature counts against nobody but the address it came from."""

@@ -8,6 +8,7 @@ a node's own signature is always taken, and a session's only by the two nodes th
 import base64
 import hmac
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from hashlib import sha256
@@ -44,21 +45,23 @@ def _input(keyid: str, algorithm: str, nonce: str) -> re.Pattern[str]:
 _PATH = re.compile(r"/[!-~]{0,255}")
 # No pattern takes as much as 1 KiB (C-7).
 _HEADERS = {
-    "Content-Type": re.compile(r"[!-~](?:[ -~]{0,254}[!-~])?"),
-    "Content-Digest": re.compile(r"sha-256=:[A-Za-z0-9+/]{43}=:"),
-    "Masa-To": ID,
-    "Masa-Request-Id": re.compile(r"[A-Za-z0-9._-]{1,64}"),
-    "Masa-Hop": re.compile(r"1"),
-    "Masa-Deadline": re.compile(r"0|[1-9][0-9]{0,8}"),
+    "content-type": re.compile(r"[!-~](?:[ -~]{0,254}[!-~])?"),
+    "content-digest": re.compile(r"sha-256=:[A-Za-z0-9+/]{43}=:"),
+    "masa-to": ID,
+    "masa-request-id": re.compile(r"[A-Za-z0-9._-]{1,64}"),
+    "masa-hop": re.compile(r"1"),
+    "masa-deadline": re.compile(r"0|[1-9][0-9]{0,8}"),
 }
 _BY_NODE = {
-    "Signature-Input": _input(ID.pattern, "ed25519", _WORD),
-    "Signature": re.compile(r"masa=:([A-Za-z0-9+/]{85}[AQgw]==):"),
+    "signature-input": _input(ID.pattern, "ed25519", _WORD),
+    "signature": re.compile(r"masa=:([A-Za-z0-9+/]{85}[AQgw]==):"),
 }
 _BY_SESSION = {
-    "Signature-Input": _input(_WORD, "hmac-sha256", _COUNTER),
-    "Signature": re.compile(r"masa=:([A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=):"),
+    "signature-input": _input(_WORD, "hmac-sha256", _COUNTER),
+    "signature": re.compile(r"masa=:([A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=):"),
 }
+PROFILE = (*_HEADERS, *_BY_NODE)
+"""The headers of a signed request, in lower case."""
 
 Code = Literal["malformed", "recipient", "session", "clock", "digest", "signature", "replay", "rate_limited", "busy"]
 _STATUS: dict[Code, int] = {"recipient": 403, "rate_limited": 429, "busy": 503}
@@ -143,12 +146,17 @@ def _signed(request: Signed, params: str, signature: bytes) -> dict[str, str]:
 
 def parse(method: str, path: str, headers: MultiMapping[str]) -> Claim:
     """Step 1: the whole profile by fixed patterns. `path` as it stood in the request line, where a query is refused."""
+    return claimed(method, path, {name: found[0] for name in PROFILE if len(found := headers.getall(name, [])) == 1})
+
+
+def claimed(method: str, path: str, headers: Mapping[str, str]) -> Claim:
+    """parse(), where each of `headers` stood there once; their names are in lower case."""
     if method != "POST" or "?" in path or not _PATH.fullmatch(path):
         raise Refused("malformed")
-    by_session = ';alg="hmac-sha256";' in headers.get("Signature-Input", "")
-    kind, digest, to, request_id, _, deadline = [_only(headers, name, pattern) for name, pattern in _HEADERS.items()]
+    by_session = ';alg="hmac-sha256";' in headers.get("signature-input", "")
+    kind, digest, to, request_id, _, deadline = [_matched(headers, name, pattern) for name, pattern in _HEADERS.items()]
     signed = _BY_SESSION if by_session else _BY_NODE
-    given, signature = [_only(headers, name, pattern) for name, pattern in signed.items()]
+    given, signature = [_matched(headers, name, pattern) for name, pattern in signed.items()]
     request = Signed(method, path, kind[0], digest[0], NodeId(to[0]), request_id[0], int(deadline[0]))
     params, created, keyid, expires, nonce = given.groups()
     return Claim(request, keyid, int(created), int(expires), nonce, params, base64.b64decode(signature[1]), by_session)
@@ -205,9 +213,8 @@ def date_offset(date: str, now: float) -> float | None:
         return None
 
 
-def _only(headers: MultiMapping[str], name: str, pattern: re.Pattern[str]) -> re.Match[str]:
-    values = headers.getall(name, [])
-    found = pattern.fullmatch(values[0]) if len(values) == 1 else None
+def _matched(headers: Mapping[str, str], name: str, pattern: re.Pattern[str]) -> re.Match[str]:
+    found = pattern.fullmatch(headers.get(name, ""))
     if not found:
         raise Refused("malformed")
     return found

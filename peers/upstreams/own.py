@@ -80,6 +80,11 @@ class Own:
         """What peers may use now."""
         return [model for upstream, model in self._listed() if self.lends(upstream, model.name)]
 
+    def shared_as(self, *names: str) -> Model | None:
+        """The first that peers may use by one of these names."""
+        listed = ((upstream, model) for upstream, model in self._listed() if model.name in names)
+        return next((model for upstream, model in listed if self.lends(upstream, model.name)), None)
+
     def lends(self, upstream: Upstream | BuiltIn, name: str) -> bool:
         """Whether peers may use its model of this name, by PEER_SERVE. Where LLM_CHAT_URL names eliza, it counts among
         the model servers."""
