@@ -4,7 +4,6 @@ import asyncio
 from contextlib import closing
 
 from aiohttp import web
-from msgspec import structs
 
 from handlers.between import BETWEEN
 from handlers.chat import read_body
@@ -36,17 +35,17 @@ async def forward(request: web.Request) -> web.StreamResponse:
 
 
 async def _serve(request: web.Request, one: Handed, out: web.StreamResponse, told: Told) -> None:
-    serving = one.serving
+    serving, working = one.serving, Working(one, told)
     with serving.bodies.lease(request.content_length or 0) as lease:
         try:
             async with asyncio.timeout_at(one.due):
                 body = await read_body(request, lease, serving.most_body)
-                call = await received(one, body, request.app[BETWEEN], told)
+                call = await received(one, body, request.app[BETWEEN], working.guest, told)
         except TimeoutError:
             raise late() from None
         del body
-        async with Working(one, call, told) as guest:
-            reply = await serving.answerer.open(structs.replace(call, guest=guest))
+        async with working as guest:
+            reply = await serving.answerer.open(call)
             del call
             lease.release()
             await _relay(request, reply, out, guest, told)

@@ -114,8 +114,8 @@ def handed(serving: Serving | None, knock: Knock, headers: Mapping[str, str], le
     return Handed(serving, knock, door, headers, arrived)
 
 
-async def received(one: Handed, body: bytes, between: Between, told: Told) -> Call:
-    """The call, whose sender is known and may ask for it. Raises MasaError."""
+async def received(one: Handed, body: bytes, between: Between, guest: Guest, told: Told) -> Call:
+    """The guest's call, whose sender is known and may ask for it. Raises MasaError."""
     serving, knock, door, now = one.serving, one.knock, one.door, asyncio.get_running_loop().time()
     sender = between.gate.body(knock, body, between.clock())
     told.name, told.peer, told.bytes_in = request_id(one.headers.get("x-request-id")), sender[:8], len(body)
@@ -125,11 +125,13 @@ async def received(one: Handed, body: bytes, between: Between, told: Told) -> Ca
         serving.strangers.take(sender, now)
         serving.guests.check_share(sender)
     seen = await peek_at(one.headers, body, door, serving.most_body)
-    told.model, stream = seen.model, door.streams if seen.stream is None else seen.stream
+    told.model = guest.model = seen.model
+    guest.size, guest.stream = len(body), door.streams if seen.stream is None else seen.stream
     model = _shared(serving.own, seen.model)
     await _check_policy(one, body, model, strangers=strangers, limit=serving.most_body)
     headers = crossing(one.headers) | {"content-type": knock.request.content_type}
-    return Call(told.name, door, seen.model, stream, body, headers, one.headers.get("masa-query", ""), hop=True)
+    query = one.headers.get("masa-query", "")
+    return Call(told.name, door, seen.model, guest.stream, body, headers, query, hop=True, guest=guest)
 
 
 def _shared(own: Own, name: str) -> Model:
@@ -154,25 +156,22 @@ async def _check_policy(one: Handed, body: bytes, model: Model, *, strangers: bo
 
 
 class Working:
-    """Work on it, for as long as somebody waits for it and nobody has it stopped: then the block raises MasaError, or
-    Stopped."""
+    """The block works on its guest's call, for as long as somebody waits for it and nobody has it stopped. Raises
+    MasaError, Stopped."""
 
-    __slots__ = ("_deadline", "_entered", "_guest", "_told")
+    __slots__ = ("_deadline", "_entered", "_told", "guest")
 
-    def __init__(self, one: Handed, call: Call, told: Told) -> None:
+    def __init__(self, one: Handed, told: Told) -> None:
         knock = one.knock
         self._deadline = asyncio.timeout_at(one.due)
         self._told = told
-        self._guest = Guest(
-            knock.sender, knock.request.request_id, self._halt, self._lift, since=one.arrived,
-            model=call.model, size=len(call.body), stream=call.stream,
-        )  # fmt: skip
-        self._entered = one.serving.guests.entered(self._guest)
+        self.guest = Guest(knock.sender, knock.request.request_id, self._halt, self._lift, since=one.arrived)
+        self._entered = one.serving.guests.entered(self.guest)
 
     async def __aenter__(self) -> Guest:
         self._entered.__enter__()
         await self._deadline.__aenter__()
-        return self._guest
+        return self.guest
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -181,8 +180,8 @@ class Working:
         try:
             await self._deadline.__aexit__(kind, error, trace)
         except TimeoutError:
-            self._told.outcome = self._guest.stopped or "deadline"
-            raise ended(self._guest) from None
+            self._told.outcome = self.guest.stopped or "deadline"
+            raise ended(self.guest) from None
 
     def _halt(self) -> None:
         if not self._deadline.expired():

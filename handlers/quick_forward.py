@@ -8,8 +8,6 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 
-from msgspec import structs
-
 from handlers.admission import Lease
 from handlers.between import Between
 from handlers.chat import CROSSING
@@ -111,11 +109,12 @@ class QuickForward:
         """forward(), step by step. Raises MasaError, ConnectionError."""
         one, body, plain.body = plain.handed, plain.body, b""
         self._between.gate.enter(one.knock, address, self._between.clock())
-        call = await received(one, body, self._between, told)
+        working = Working(one, told)
+        call = await received(one, body, self._between, working.guest, told)
         del body
         try:
-            async with Working(one, call, told) as guest:
-                reply = await self._serving.answerer.open(structs.replace(call, guest=guest))
+            async with working as guest:
+                reply = await self._serving.answerer.open(call)
                 del call  # The upstream has the body: it is not kept for as long as the answer streams.
                 lease.release()
                 await self._relay(reply, out, guest, told)

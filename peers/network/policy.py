@@ -3,6 +3,7 @@
 A body is accepted or refused, never edited.
 """
 
+import functools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -65,6 +66,7 @@ def refusal(body: bytes, door: Door, *, strangers: bool, advertised_context: int
     return next(_not_for_strangers(pairs, said, advertised_context), None) if strangers else None
 
 
+@functools.lru_cache(maxsize=1024)
 def _covers(entry: str, kind: str, name: str, *, relayed: bool) -> bool:
     shared, colon, pattern = entry.lower().partition(":")
     if shared == "all":

@@ -9,13 +9,13 @@ import base64
 import hmac
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from hashlib import sha256
 from typing import Literal
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from msgspec import Struct
 from multidict import MultiMapping
 
 from peers.errors import MasaError
@@ -74,8 +74,7 @@ class Refused(MasaError):
         super().__init__(_STATUS.get(code, 401), code, f"the signed request was refused: {code}")
 
 
-@dataclass(frozen=True, slots=True)
-class Signed:
+class Signed(Struct, frozen=True):
     """What a signature covers of a request. The hop is always 1."""
 
     method: str
@@ -88,8 +87,7 @@ class Signed:
     deadline_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(Struct, frozen=True):
     """What a request says of itself; true only when every check has passed."""
 
     request: Signed
