@@ -90,9 +90,8 @@ class Outbox:
             answer = await self._contact.post(
                 node, at, CALLS, body, content_type="application/json", within=STOP_SECONDS
             )
-            late = [stop for stop in stops if not stop.response.over]
-            if answer.status == 200 and late:
-                await _run_out(late)
+            if answer.status == 200:
+                await _run_out(stops)
         except NoContact as error:
             log.debug("stop_missed", peer=node[:8], reason=error.reason)
         finally:
@@ -106,10 +105,10 @@ async def _run_out(stops: list[_Stop]) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(END_SECONDS):
             for stop in stops:
-                left = LONGEST_END
                 with suppress(OSError):
-                    while left > 0 and not stop.response.over:
-                        left -= len(await stop.response.read())
+                    left = LONGEST_END
+                    while left > 0 and (piece := await stop.response.read()):
+                        left -= len(piece)
 
 
 @asynccontextmanager
