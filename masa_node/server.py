@@ -192,6 +192,13 @@ class Connection(RequestHandler, Accepted):
         if self._waiter is not None:
             self._waiter.set_result(None)
 
+    async def _handle_request(self, *args: Any) -> tuple[web.StreamResponse, bool]:
+        """A connection that is cut is told as one that was reset: start() keeps its task, and so the error's frames."""
+        try:
+            return await super()._handle_request(*args)
+        except ConnectionError:
+            return web.Response(), True
+
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:

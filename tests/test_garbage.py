@@ -108,6 +108,17 @@ async def test_nodes_whose_peers_fail(left: Left, tmp_path: Path) -> None:
         assert not left()
 
 
+async def test_an_answer_that_breaks_off_on_its_way_through_two_nodes(left: Left, tmp_path: Path) -> None:
+    async with contest(tmp_path, 1) as made:
+        assert (await made.ask()).outcome == "ok"
+        await all_ended(made)
+        left()
+        made.voices[0].bend = cut_short
+        assert (await made.ask()).outcome == "cut"
+        await until(lambda: not made.peers[0].node.guests)
+        assert not left()
+
+
 async def test_a_peer_that_cannot_be_reached(left: Left, two: list[Running], monkeypatch: pytest.MonkeyPatch) -> None:
     async def unreached(*_: object, **__: object) -> None:
         raise NoContact("refused", "it cannot be reached")
@@ -128,6 +139,10 @@ def full(_script: Script) -> Script:
 
 def dying(script: Script) -> Script:
     return replace(script, before_head=[DIE])
+
+
+def cut_short(script: Script) -> Script:
+    return replace(script, chunks=[*script.chunks[:2], DIE])
 
 
 async def all_ended(made: Contest) -> None:
