@@ -13,9 +13,6 @@ from peers.errors import MasaError
 from peers.usage import TAIL
 from peers.wire import Dialect, NodeId, Reply
 
-SLACK = 512
-"""Bytes by which the end that is kept of an answer may grow before it is shortened: not each chunk copies all of it."""
-
 
 class Cut(ConnectionError):
     """The answer broke after its first byte: the connection is cut, so that what was sent never looks whole."""
@@ -62,9 +59,10 @@ def note(sight: Sight, chunk: bytes) -> None:
         sight.first_byte = time.monotonic()
     sight.bytes_out += len(chunk)
     tail = sight.tail
-    tail += chunk if len(chunk) <= TAIL else chunk[-TAIL:]
-    if len(tail) > TAIL + SLACK:
-        del tail[:-TAIL]
+    over = len(tail) + len(chunk) - TAIL
+    if over > 0:  # before it grows: every open stream holds one
+        del tail[:over]
+    tail += chunk[-TAIL:]
 
 
 def late_unit(reply: Reply, dialect: Dialect, tail: bytearray, error: MasaError) -> bytes | None:

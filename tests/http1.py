@@ -113,7 +113,7 @@ async def played(pieces: Sequence[bytes], end: End = "fin", *, bodiless: bool = 
     finally:
         if wire.gone:
             await lost()
-    body = Bucket()
+    headers, body = tuple(answer.headers.items()), Bucket()
     try:
         if poured:
             await answer.pour(body)
@@ -124,7 +124,8 @@ async def played(pieces: Sequence[bytes], end: End = "fin", *, bodiless: bool = 
         how = ENDS[type(error)]
     finally:
         answer.close()
-    told = Told(how, answer.status, tuple(answer.headers.items()), body.content, wire.kept == 1)
+    assert tuple(answer.headers.items()) == (() if poured else headers), "no trailer is a header"
+    told = Told(how, answer.status, headers, body.content, wire.kept == 1)
     wire.abort()
     await lost()
     return told

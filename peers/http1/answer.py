@@ -29,6 +29,20 @@ class Source(Protocol):
 class Answer:
     """What a Connection brings for a request. Whoever holds it closes it."""
 
+    __slots__ = (
+        "_error",
+        "_loop",
+        "_pieces",
+        "_sink",
+        "_size",
+        "_source",
+        "_waiter",
+        "done",
+        "headers",
+        "paused",
+        "status",
+    )
+
     def __init__(self, source: Source, loop: asyncio.AbstractEventLoop) -> None:
         self.status = 0
         """0 until the head is there."""
@@ -78,14 +92,12 @@ class Answer:
         return piece
 
     async def pour(self, sink: Sink) -> None:
-        """Every piece to the sink as it comes, until the end. Raises as read() does."""
+        """Every piece to the sink as it comes, until the end. Raises as read() does. Its headers are gone then."""
+        self.headers.clear()  # a stream may be open for long
         self.resume()
         sink.fed_by(self)
         try:
-            for piece in self._pieces:
-                sink.write(piece)
-            self._pieces, self._size = [], 0
-            self._sink = sink
+            self._hand_over(sink)
             while not self.done:
                 if self._error is not None:
                     raise self._error
@@ -93,6 +105,13 @@ class Answer:
         finally:
             self._sink = None
             sink.fed_by(None)
+
+    def _hand_over(self, sink: Sink) -> None:
+        """All that waits now, and then each piece as it comes."""
+        for piece in self._pieces:
+            sink.write(piece)
+        self._pieces, self._size = [], 0
+        self._sink = sink
 
     def close(self) -> None:
         """Right at any time: the connection is given up, unless the answer has come to its end."""

@@ -3,11 +3,13 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Mapping
+from functools import partial
 from typing import Generic, TypeVar
 
 from peers.http1.answer import Answer
 from peers.http1.connection import Connection, Left
 from peers.http1.errors import Dropped, Unreached, UnreachedInTime
+from peers.http1.watch import Watch
 
 P = TypeVar("P", bound=Hashable)
 """A place: connections are kept apart by it."""
@@ -28,6 +30,7 @@ class Client(Generic[P]):
         """With the time at which each became idle, the oldest first."""
         self._open: dict[Connection, P] = {}
         self._sweep: asyncio.TimerHandle | None = None
+        self._new = partial(Connection, self._finished, self._lost, Watch())
         self._closed = False
 
     async def ask(
@@ -79,7 +82,7 @@ class Client(Generic[P]):
         return None
 
     async def _connected(self, place: P, within: float) -> Connection:
-        connection = Connection(self._finished, self._lost)
+        connection = self._new()
         try:
             async with asyncio.timeout(within):
                 await self._dial(place, connection)

@@ -1,6 +1,7 @@
 """Connection: one HTTP/1.1 connection (RFC 9112): a request out, its answer in, one after another. llhttp frames."""
 
 import asyncio
+import math
 from collections.abc import Callable
 from typing import cast
 
@@ -8,6 +9,7 @@ import httptools
 
 from peers.http1.answer import Answer
 from peers.http1.errors import Broken, Dropped, NotHttp, Silent
+from peers.http1.watch import Watch
 
 SLICE = 256 * 1024
 """Bytes of a body that go out at once: a large one neither is copied nor holds up the loop."""
@@ -23,7 +25,34 @@ Left = Callable[[Answer], None]
 class Connection(asyncio.Protocol):
     """`finished` hears each time an answer is whole and another one can be brought; `lost` of the end."""
 
-    def __init__(self, finished: Callable[["Connection"], None], lost: Callable[["Connection"], None]) -> None:
+    __slots__ = (
+        "_answer",
+        "_bodiless",
+        "_endless",
+        "_finished",
+        "_full",
+        "_heard",
+        "_heard_at",
+        "_interim",
+        "_keep",
+        "_loop",
+        "_lost",
+        "_parser",
+        "_silence",
+        "_unframed",
+        "_uploading",
+        "_watch",
+        "_writable",
+        "transport",
+    )
+
+    def __init__(
+        self,
+        finished: Callable[["Connection"], None],
+        lost: Callable[["Connection"], None],
+        watch: Watch | None = None,
+    ) -> None:
+        """`watch`: what others have too."""
         self.transport = cast(asyncio.Transport, None)
         """None until it is connected."""
         self._finished = finished
@@ -31,7 +60,7 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._answer: Answer | None = None
         """Of the request that was sent last, until it is whole or given up."""
-        self._bodiless = self._interim = self._uploading = self._keep = False
+        self._bodiless = self._interim = self._uploading = self._keep = self._endless = False
         self._unframed = 0
         """Bytes since the last that was part of a body."""
         self._heard = False
@@ -39,8 +68,8 @@ class Connection(asyncio.Protocol):
         self._full = False
         self._writable: asyncio.Future[None] | None = None
         """Somebody waits until more can be written."""
-        self._silence = self._heard_at = self._due = 0.0
-        self._timer: asyncio.TimerHandle | None = None
+        self._watch = watch or Watch()
+        self._silence = self._heard_at = 0.0
 
     @property
     def open(self) -> bool:
@@ -64,7 +93,8 @@ class Connection(asyncio.Protocol):
         answer = self._answer = Answer(self, self._loop)
         self._bodiless, self._interim, self._heard, self._unframed = bodiless, False, False, 0
         try:
-            self._watch(silence)
+            self._silence, self._heard_at = silence, self._loop.time()
+            self._watch.begin(self, self._heard_at + silence)
             if len(body) <= TOGETHER:
                 # At the end of this turn, back to back with others: a server that waits is woken once for all of them.
                 self._loop.call_soon(self._send, head + body if body else head)
@@ -127,7 +157,7 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> None:
         """The end of an answer that has no other one (RFC 9112 §6.3)."""
         answer = self._answer
-        if answer is not None and answer.status and not _says_its_end(answer):
+        if answer is not None and answer.status and self._endless:
             self._keep = False
             answer.finish()
             self._release()
@@ -139,8 +169,7 @@ class Connection(asyncio.Protocol):
             self.give_up(Broken("the connection was lost in the middle of the answer"))
         elif answer is not None:
             self.give_up(Dropped("the connection was lost before the answer", heard=self._heard))
-        if self._timer is not None:
-            self._timer.cancel()
+        self._watch.end(self)
         del self._parser  # which holds this object
         self._lost(self)
 
@@ -201,6 +230,7 @@ class Connection(asyncio.Protocol):
             raise ValueError("nobody asked for another protocol")
         self._interim = status < 200
         if not self._interim:
+            self._endless = not _says_its_end(answer)
             answer.head(status)
             self._write_on()  # whoever uploads has its answer
             if self._bodiless:
@@ -223,29 +253,15 @@ class Connection(asyncio.Protocol):
             self._keep = self._parser.should_keep_alive()  # once it is asked later, it has forgotten
             self._answer.finish()
 
-    # Silence: one timer that looks again, however many requests it watches
+    # As its watch calls it
 
-    def _watch(self, silence: float) -> None:
-        self._silence, self._heard_at = silence, self._loop.time()
-        due = self._heard_at + silence
-        if self._timer is None or self._due > due:
-            self._arm(due)
-
-    def _arm(self, due: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._due, self._timer = due, self._loop.call_at(due, self._look)
-
-    def _look(self) -> None:
-        self._timer = None
+    def due(self, now: float) -> float:
         if self._answer is None:
-            return
-        now = self._loop.time()
-        due = (now if self._answer.paused else self._heard_at) + self._silence
-        if now < due:
-            self._arm(due)
-        else:
-            self.give_up(Silent(f"nothing came for {self._silence:g} s"))
+            return math.inf
+        return (now if self._answer.paused else self._heard_at) + self._silence
+
+    def silent(self) -> None:
+        self.give_up(Silent(f"nothing came for {self._silence:g} s"))
 
 
 def _says_its_end(answer: Answer) -> bool:

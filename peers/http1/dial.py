@@ -5,6 +5,7 @@ import ipaddress
 import socket
 import ssl
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import aiohappyeyeballs
@@ -66,6 +67,7 @@ async def _addresses(host: str, port: int) -> list[Any]:
         raise NoSuchName("the name leads to no address") from error
 
 
+@lru_cache(maxsize=256)
 def _is_address(host: str) -> bool:
     try:
         ipaddress.ip_address(host)
