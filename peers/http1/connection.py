@@ -241,9 +241,6 @@ class Connection(asyncio.Protocol):
         if self._answer is not None and not self._answer.done:
             self._answer.piece(piece)
 
-    def on_chunk_header(self) -> None:
-        self._unframed = 0
-
     def on_message_complete(self) -> None:
         if self._answer is None or self._answer.done:
             return
