@@ -125,17 +125,9 @@ class QuickForward:
 
     async def _relay(self, reply: Reply, out: Out, guest: Guest, told: Told) -> None:
         """Its own end is the only one: a broken answer is cut, no more."""
-        headers, chunked, empty = framed(reply.status, {**reply.headers})
-        head, now = self._head(reply.status, headers), asyncio.get_running_loop().time
-
-        def begin() -> bool:
-            if guest.begin(now()):
-                told.status = reply.status
-                out.begin(head, chunked=chunked, empty=empty)
-            return out.begun
-
-        opening = Opening(out, begin)
         with closing(reply):
+            begin = self._beginning(reply, out, guest, told)
+            opening = Opening(out, begin)
             try:
                 if reply.pour is not None:
                     await reply.pour(opening)
@@ -151,6 +143,19 @@ class QuickForward:
             if not out.begun and not begin():
                 told.outcome = guest.stopped or ""
                 raise ended(guest)
+
+    def _beginning(self, reply: Reply, out: Out, guest: Guest, told: Told) -> Callable[[], bool]:
+        """What begins the answer on `out`. False: too late, its guest was stopped."""
+        headers, chunked, empty = framed(reply.status, {**reply.headers})
+        head, now = self._head(reply.status, headers), asyncio.get_running_loop().time
+
+        def begin() -> bool:
+            if guest.begin(now()):
+                told.status = reply.status
+                out.begin(head, chunked=chunked, empty=empty)
+            return out.begun
+
+        return begin
 
     def _head(self, status: int, headers: dict[str, str]) -> bytes:
         return f"{status_line(status)}{lines(headers | self._between.stamps())}\r\n".encode()
