@@ -1,8 +1,6 @@
 """The Prometheus metrics, each once. Names of calls to models follow OpenTelemetry's GenAI conventions."""
 
-from collections import Counter as Tallied
-
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, generate_latest
 
 from peers.race_log import RaceLog
 from peers.tally import Tally
@@ -40,7 +38,13 @@ class Metrics:
             (*GENAI, "gen_ai_token_type"),
             TOKENS,
         )
-        for tally in (self.duration, self.first_chunk, self.tokens):
+        self.race_first_unit = Tally(
+            "masa_race_first_unit_seconds",
+            "From a race's start to the winner's first meaningful unit",
+            (),
+            SECONDS,
+        )
+        for tally in (self.duration, self.first_chunk, self.tokens, self.race_first_unit):
             registry.register(tally)
         self.in_flight = Gauge("masa_in_flight", "Calls that hold a place", registry=registry)
         self.queued = Gauge("masa_queued", "Calls that wait for a place", registry=registry)
@@ -52,12 +56,6 @@ class Metrics:
             "masa_race_losses", "Peers that were asked and did not win, by why", ("reason",), registry=registry
         )
         self.race_sends = Counter("masa_race_sends", "Calls handed to peers", registry=registry)
-        self.race_first_unit = Histogram(
-            "masa_race_first_unit_seconds",
-            "From a race's start to the winner's first meaningful unit",
-            buckets=SECONDS,
-            registry=registry,
-        )
         self.served = Counter("masa_served", "Calls of peers, by how they ended", ("outcome",), registry=registry)
         self.guests = Gauge("masa_guests", "Calls of peers that are worked on", registry=registry)
         self._models: set[str] = set()
@@ -81,11 +79,14 @@ class Metrics:
         """All but one of a race's sends are wasted work."""
         self.races.labels(told.outcome).inc()
         self.race_sends.inc(told.sends)
-        losses = Tallied(one.outcome for one in told.asked.values() if one.node != told.winner)
+        losses: dict[str, int] = {}
+        for one in told.asked.values():
+            if one.node != told.winner:
+                losses[one.outcome] = losses.get(one.outcome, 0) + 1
         for reason, count in losses.items():
             self.race_losses.labels(reason).inc(count)
         if told.winner is not None and told.ms is not None:
-            self.race_first_unit.observe(told.ms / 1000)
+            self.race_first_unit.observe((), told.ms / 1000)
 
     def exposition(self) -> bytes:
         return generate_latest(self.registry)

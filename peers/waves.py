@@ -3,7 +3,7 @@
 import math
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice, takewhile
 from random import Random
 
@@ -99,7 +99,7 @@ class Waves:
 
     def __init__(self, candidates: Sequence[Candidate], rules: Rules, sends: Sends, rng: Random, now: float) -> None:
         self._width = rules.width or max(1, len(candidates))
-        self._waiting = [replace(one, alone=True) for one in candidates] if self._width == 1 else list(candidates)
+        self._waiting = list(candidates)
         self._by_node = {one.node: one for one in self._waiting}
         self._running: dict[NodeId, Candidate] = {}
         self._again: dict[NodeId, float] = {}
@@ -116,10 +116,10 @@ class Waves:
         ready = [self._by_node[node] for node, at in self._again.items() if at <= now]
         for one in ready:
             del self._again[one.node]
-        if again := [one for one in ready if one.alone]:
+        if again := [one for one in ready if self._alone(one)]:
             rank = {node: place for place, node in enumerate(self._by_node)}
             self._waiting = sorted([*self._waiting, *again], key=lambda one: rank[one.node])
-        asked = [*self._wave(now), *(one for one in ready if not one.alone)]
+        asked = [*self._wave(now), *(one for one in ready if not self._alone(one))]
         self._running.update({one.node: one for one in asked})
         return [one.node for one in asked]
 
@@ -147,6 +147,9 @@ class Waves:
     def retry_after(self, now: float) -> int | None:
         """Seconds until the first of the busy may be asked again; None: none of them is."""
         return max(1, math.ceil(min(self._again.values()) - now)) if self._again else None
+
+    def _alone(self, one: Candidate) -> bool:
+        return one.alone or self._width == 1
 
     def _wave(self, now: float) -> list[Candidate]:
         if not self._waiting or now < self._wave_at(now):

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import os
 import secrets
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -124,7 +125,7 @@ class Contact:
     ) -> Answer:
         """One signed request with a small answer; a clock that differs is told once. Raises NoContact."""
         request = Signed(
-            "POST", path, content_type, content_digest(body), node, secrets.token_hex(16), int(within * 1000)
+            "POST", path, content_type, content_digest(body), node, os.urandom(16).hex(), int(within * 1000)
         )
         try:
             async with asyncio.timeout(within):

@@ -1,6 +1,6 @@
 """Reach: what callers are told of the network, its members and the models they serve. Pure."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
@@ -87,12 +87,9 @@ class Reach:
 
     def serving(self, call: Call) -> list[tuple[Member, Model]]:
         """The peers that can be asked for a call's model in its dialect, as far as their lists say."""
-        found = []
-        for member in self.routable():
-            model = serves(self.catalogue.models(member.node), call)
-            if model is not None:
-                found.append((member, model))
-        return found
+        names = names_of(call)
+        found = ((member, serves(self.catalogue.models(member.node), names, call)) for member in self.routable())
+        return [(member, model) for member, model in found if model is not None]
 
     def members(self) -> list[MemberView]:
         if self.membership is None:
@@ -109,10 +106,14 @@ def member_views(membership: Membership, now: float, latencies: Mapping[NodeId, 
     return sorted(views, key=lambda view: (_ORDER.index(view.status), view.name, view.id))
 
 
-def serves(models: Iterable[Model], call: Call) -> Model | None:
-    """The one of these that a call asks for, in its dialect. Ollama's names without a tag mean `latest`."""
-    names = {call.model, f"{call.model}:latest", call.model.removesuffix(":latest")}
-    names = names if call.door.dialect in ("ollama", "any") else {call.model, f"{call.model}:latest"}
+def names_of(call: Call) -> set[str]:
+    """Of the models that a call may mean: Ollama's names without a tag mean `latest`."""
+    names = {call.model, f"{call.model}:latest"}
+    return names | {call.model.removesuffix(":latest")} if call.door.dialect in ("ollama", "any") else names
+
+
+def serves(models: Iterable[Model], names: Set[str], call: Call) -> Model | None:
+    """The one of these that a call asks for, in its dialect."""
     for model in models:
         if model.name in names and call.door.dialect in ("any", *model.dialects):
             return model

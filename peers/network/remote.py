@@ -1,7 +1,7 @@
 """Remote: a peer as one of those asked: a call handed to it as it is, its answer judged, then as it comes."""
 
 import asyncio
-import secrets
+import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -168,7 +168,7 @@ class Remote:
             return None
 
     async def _ask(self, call: Call) -> Answer:
-        self._request_id = secrets.token_hex(16)
+        self._request_id = os.urandom(16).hex()
         same, deadline = self._handed, max(0.0, self._left() - LATE)
         request = Signed(
             "POST", same.path, same.content_type, same.digest, self.node, self._request_id, int(deadline * 1000)
