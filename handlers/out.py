@@ -1,4 +1,4 @@
-"""Out: an answer written straight onto its caller's connection, one write for all that comes in a turn of the loop."""
+"""Out: an answer written straight onto its caller's connection; what is there of it at first, as one write."""
 
 import asyncio
 
@@ -7,19 +7,20 @@ from handlers.relay import note
 from peers.wire import Flow
 
 MOST_TOGETHER = 64 * 1024
-"""Bytes that wait for the end of a turn."""
+"""Bytes that wait for the end of their turn."""
 LAST_CHUNK = b"0\r\n\r\n"
 
 
 class Out:
     """A Sink for one answer's body.
 
-    What it is given leaves at the end of the loop's turn, when all that is there then leaves, whoever's it is: readers
-    are woken once, and not for each write.
+    What is there of it in its first turn of the loop leaves at that turn's end, when all others' does too: readers are
+    woken once, and not for each write. What comes later leaves at once.
     """
 
     __slots__ = (
         "_empty",
+        "_flows",
         "_loop",
         "_pieces",
         "_size",
@@ -47,9 +48,11 @@ class Out:
         """Somebody waits until more may be written."""
         self._source: Flow | None = None
         self._pieces: list[bytes] = []
-        """That leave at the end of this turn."""
+        """That leave at the end of its first turn."""
         self._size = 0
         """Bytes of these."""
+        self._flows = False
+        """They have left."""
         self._empty = False
 
     def whole(self, answer: bytes) -> None:
@@ -109,11 +112,16 @@ class Out:
 
     def flush(self) -> None:
         """Right at any time; before the connection is closed, or somebody else writes on it."""
-        pieces, self._pieces, self._size = self._pieces, [], 0
-        if pieces and not self._transport.is_closing():  # uvloop raises then
-            self._transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        if self._pieces:
+            self._flows = True
+            self._send(b"".join(self._pieces))
+            self._pieces = []
 
     def _send(self, data: bytes) -> None:
+        if self._flows:
+            if not self._transport.is_closing():  # uvloop raises then
+                self._transport.write(data)
+            return
         if not self._pieces:
             self._loop.call_soon(self.flush)
         self._pieces.append(data)

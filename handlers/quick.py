@@ -79,7 +79,9 @@ class Quick:
             await self._turns.take(caller(plain.headers, address))
             try:
                 reply = await self._answerer.open(call)
-                del call  # The upstream has the body: it is not kept for as long as the answer streams.
+                # The upstream has the body: neither it nor the headers are kept for as long as the answer streams.
+                del call
+                plain.headers.clear()
                 lease.release()
                 await self._relay(plain.door, reply, out)
             finally:

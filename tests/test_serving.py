@@ -197,8 +197,8 @@ async def test_its_asker_gives_up_before_the_first_byte(visitor: Visitor, model_
 
 
 async def test_a_deadline_is_over_with_the_first_byte(visitor: Visitor, model_server: ModelServer) -> None:
-    model_server.next(Script(headers=NDJSON, chunks=[b'{"a":1}\n', 0.6, b'{"b":2}\n']))
-    assert (await visitor.ask(deadline_ms=300)).body == b'{"a":1}\n{"b":2}\n'
+    model_server.next(Script(headers=NDJSON, chunks=[b'{"a":1}\n', 1.3, b'{"b":2}\n']))
+    assert (await visitor.ask(deadline_ms=1000)).body == b'{"a":1}\n{"b":2}\n'
 
 
 async def test_an_asker_who_leaves_stops_the_model(visitor: Visitor, model_server: ModelServer) -> None:
