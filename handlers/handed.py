@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 
 import structlog
@@ -162,10 +163,9 @@ class Working:
     __slots__ = ("_deadline", "_entered", "_told", "guest")
 
     def __init__(self, one: Handed, told: Told) -> None:
-        knock = one.knock
-        self._deadline = asyncio.timeout_at(one.due)
-        self._told = told
-        self.guest = Guest(knock.sender, knock.request.request_id, self._halt, self._lift, since=one.arrived)
+        knock, self._deadline, self._told = one.knock, asyncio.timeout_at(one.due), told
+        halt, lift = partial(_halt, self._deadline), partial(_lift, self._deadline)
+        self.guest = Guest(knock.sender, knock.request.request_id, halt, lift, since=one.arrived)
         self._entered = one.serving.guests.entered(self.guest)
 
     async def __aenter__(self) -> Guest:
@@ -183,15 +183,17 @@ class Working:
             self._told.outcome = self.guest.stopped or "deadline"
             raise ended(self.guest) from None
 
-    def _halt(self) -> None:
-        if not self._deadline.expired():
-            self._deadline.reschedule(asyncio.get_running_loop().time())
 
-    def _lift(self) -> bool:
-        if self._deadline.expired():
-            return False
-        self._deadline.reschedule(None)
-        return True
+def _halt(deadline: asyncio.Timeout) -> None:
+    if not deadline.expired():
+        deadline.reschedule(asyncio.get_running_loop().time())
+
+
+def _lift(deadline: asyncio.Timeout) -> bool:
+    if deadline.expired():
+        return False
+    deadline.reschedule(None)
+    return True
 
 
 def ended(guest: Guest) -> Exception:

@@ -92,7 +92,7 @@ async def test_a_body_that_is_no_http_is_no_fault_of_ours(
     async with victim(tmp_path) as (it, server):
         async with dialled(it.address) as (reader, writer):
             writer.write(request("POST", path, forged(it, path) | {"Transfer-Encoding": "chunked"}))
-            await until(lambda: any(one._current_request for one in server.connections))
+            await until(lambda: any(one.busy for one in server.connections))
             writer.write(rest)
             refused(await asyncio.wait_for(reader.read(4096), 5))
         await until(lambda: server.open == 0)
