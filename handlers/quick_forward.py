@@ -22,6 +22,7 @@ from handlers.handed import (
     end_early,
     ended,
     handed,
+    late,
     received,
 )
 from handlers.heads import framed, lines, status_line
@@ -109,6 +110,8 @@ class QuickForward:
         """forward(), step by step. Raises MasaError, ConnectionError."""
         one, body, plain.body = plain.handed, plain.body, b""
         self._between.gate.enter(one.knock, address, self._between.clock())
+        if asyncio.get_running_loop().time() >= one.due:
+            raise late()
         working = Working(one, told)
         call = await received(one, body, self._between, working.guest, told)
         del body

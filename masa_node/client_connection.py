@@ -41,6 +41,7 @@ class ClientConnection(Accepted):
         "_server",
         "_slow",
         "_taken",
+        "_unread",
         "_waiting",
         "transport",
     )
@@ -63,10 +64,12 @@ class ClientConnection(Accepted):
         self._answering: asyncio.Task[None] | None = None
         self._out: Out | None = None
         """Where it is answered."""
-        self._behind: list[bytes] | None = None
+        self._behind: bytearray | None = None
         """What came meanwhile."""
         self._slow = False
         """What is written waits for its reader."""
+        self._unread = False
+        """What was answered last waits for its reader: until then nothing else is taken, lest answers pile up."""
         self._closing = False
         """No further request is taken."""
 
@@ -109,6 +112,8 @@ class ClientConnection(Accepted):
             self._out.go_on()
         if self._long_way is not None:
             self._long_way.resume_writing()
+        if self._unread:
+            self._finish(again=True)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.transport is None or self._address is None:
@@ -151,6 +156,8 @@ class ClientConnection(Accepted):
     def leave(self) -> None:
         """Close it, once what was written is sent."""
         self._closing = True
+        if self._out is not None:
+            self._out.flush()
         if self.transport is not None:
             self.transport.close()
 
@@ -220,11 +227,14 @@ class ClientConnection(Accepted):
             asyncio.get_running_loop().call_soon(self._finish, again)  # behind the flush of what it was given last
 
     def _finish(self, again: bool) -> None:
+        self._unread = again and self._slow and not self._closing
+        if self._unread:
+            return
         self._taken = self._answering = self._out = None
         if not again or self._closing:
             self.leave()
         elif self._behind:
-            data, self._behind = b"".join(self._behind), None
+            data, self._behind = bytes(self._behind), None
             self._resume_reading()
             if not self._take(data):
                 self._pass_on(data, alone=False)
@@ -234,8 +244,10 @@ class ClientConnection(Accepted):
             self._wait(self._server.idle)
 
     def _put_behind(self, data: bytes) -> None:
-        self._behind = [*(self._behind or ()), data]
-        if sum(map(len, self._behind)) > READ_AHEAD and self.transport is not None:
+        if self._behind is None:
+            self._behind = bytearray()
+        self._behind += data
+        if len(self._behind) > READ_AHEAD and self.transport is not None:
             self.transport.pause_reading()
 
     def _resume_reading(self) -> None:

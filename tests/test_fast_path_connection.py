@@ -56,6 +56,28 @@ class TestOneAfterAnother:
             assert await statuses(wire, 3) == [200, 404, 200]
         assert [seen.asked["n"] for seen in model_server.inferences] == [1, 2, 3]
 
+    async def test_nothing_is_taken_while_an_answer_waits_for_its_reader(self, node, taken, monkeypatch):
+        """Else somebody who asks and never reads fills this node."""
+        made, begun = [], ClientConnection.connection_made
+
+        def noting(self, transport: asyncio.BaseTransport) -> None:
+            made.append(self)
+            begun(self, transport)
+
+        monkeypatch.setattr(ClientConnection, "connection_made", noting)
+        async with Wire(node.port) as wire:
+            await wire.send(asking(node.port, 1))
+            assert await statuses(wire, 1) == [200]
+            made[0].pause_writing()
+            await wire.send(asking(node.port, 2))
+            assert await statuses(wire, 1) == [200]
+            await wire.send(asking(node.port, 3))
+            assert (await ask(node.port, asking(node.port, 4))).status == 200
+            assert len(taken) == 3
+            made[0].resume_writing()
+            assert await statuses(wire, 1) == [200]
+        assert len(taken) == 4
+
     async def test_much_that_comes_meanwhile_waits_in_the_socket(self, node, model_server, monkeypatch):
         """It is read when there is somebody to read it."""
         come, receive = [0], ClientConnection.data_received

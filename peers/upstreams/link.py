@@ -72,6 +72,7 @@ class Link:
     def __init__(self, client: Client[Origin], silence: float) -> None:
         self._client = client
         self._silence = silence
+        self._opening = lru_cache(maxsize=256)(_opening)
 
     async def post(self, call: Call, url: str, place: Place, headers: Mapping[str, str]) -> Reply:
         """Hand the call's body to `url` as it is. Raises UpstreamUnreachable, UpstreamTimeout, UpstreamBroken."""
@@ -104,7 +105,7 @@ class Link:
         return Fetched(answer.status, {name.lower(): value for name, value in answer.headers.items()}, content)
 
     async def _send(self, call: Call, at: Target, place: Place, headers: Mapping[str, str]) -> Answer:
-        head = b"%bContent-Length: %d\r\n\r\n" % (_opening(at, tuple(headers.items())), len(call.body))
+        head = b"%bContent-Length: %d\r\n\r\n" % (self._opening(at, tuple(headers.items())), len(call.body))
         try:
             return await self._client.ask(at.origin, head, call.body, connect=CONNECT_SECONDS, silence=self._silence)
         except UnreachedInTime as error:
@@ -213,7 +214,6 @@ def also(first: Callable[[], None], then: Callable[[], None]) -> Callable[[], No
     return both
 
 
-@lru_cache(maxsize=256)
 def _opening(at: Target, headers: tuple[tuple[str, str], ...]) -> bytes:
     """All of a request's head but its body's length: a caller's requests differ in that alone."""
     return request_head("POST", at.path, at.host, _own(dict(headers)), None).removesuffix(b"\r\n")
