@@ -101,8 +101,7 @@ def handed(serving: Serving | None, knock: Knock, headers: Mapping[str, str], le
     door, deadline = FORWARDED.get(knock.request.path.removeprefix(FORWARD)), knock.request.deadline_ms
     if door is None or serving is None:
         raise MasaError(404, "not_found", "peers may not ask for this path")
-    if closed := serving.closed():
-        raise closed
+    _check_open(serving)
     if deadline > LONGEST_DEADLINE or not QUERY.fullmatch(headers.get("masa-query", "")):
         raise BadRequest("malformed", "Masa-Deadline is a day at most; Masa-Query is what stood behind a question mark")
     if bare(knock.request.content_type) != JSON:
@@ -113,6 +112,16 @@ def handed(serving: Serving | None, knock: Knock, headers: Mapping[str, str], le
         raise too_large(serving.most_body)
     serving.guests.check_new(knock.sender, knock.request.request_id, arrived)
     return Handed(serving, knock, door, headers, arrived)
+
+
+def _check_open(serving: Serving) -> None:
+    """Raises what the node says while it serves nobody."""
+    closed = serving.closed()
+    try:
+        if closed is not None:
+            raise closed
+    finally:
+        del closed  # or the error holds this frame, and the frame the error
 
 
 async def received(one: Handed, body: bytes, between: Between, guest: Guest, told: Told) -> Call:

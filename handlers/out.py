@@ -14,11 +14,12 @@ LAST_CHUNK = b"0\r\n\r\n"
 class Out:
     """A Sink for one answer's body.
 
-    What is there of it in its first turn of the loop leaves at that turn's end, when all others' does too: readers are
-    woken once, and not for each write. What comes later leaves at once.
+    Among others, what is there of it in its first turn of the loop leaves at that turn's end, when theirs does too:
+    readers are woken once, and not for each write. What comes later, or alone, leaves at once.
     """
 
     __slots__ = (
+        "_alone",
         "_empty",
         "_flows",
         "_loop",
@@ -34,15 +35,22 @@ class Out:
     )
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, transport: asyncio.Transport, sight: Sight, *, slow: bool
+        self,
+        loop: asyncio.AbstractEventLoop,
+        transport: asyncio.Transport,
+        sight: Sight,
+        *,
+        alone: bool,
+        slow: bool,
     ) -> None:
-        """`slow`: its reader is slow from the beginning."""
+        """`alone`: nobody else is answered. `slow`: its reader is slow from the beginning."""
         self.sight = sight
         self.begun = False
         """Its head has gone out, or is about to."""
         self.chunked = False
         self._loop = loop
         self._transport = transport
+        self._alone = alone
         self._slow = slow
         self._waiter: asyncio.Future[None] | None = None
         """Somebody waits until more may be written."""
@@ -59,6 +67,7 @@ class Out:
         """Head and body at once."""
         self.begun = True
         self._send(answer)
+        self._go()
 
     def begin(self, head: bytes, *, chunked: bool, empty: bool) -> None:
         """`empty`: an answer of this status has no body."""
@@ -75,6 +84,7 @@ class Out:
         if not piece or self._empty:
             return
         self._send(b"%x\r\n%b\r\n" % (len(piece), piece) if self.chunked else piece)
+        self._go()
 
     def end(self) -> None:
         """Raises ConnectionError when the caller has left."""
@@ -82,6 +92,7 @@ class Out:
             raise ConnectionResetError("the caller has left before the end")
         if self.chunked:
             self._send(LAST_CHUNK)
+        self._go()
 
     async def drained(self) -> None:
         """Until more may be written. Raises ConnectionError when the caller has left."""
@@ -116,6 +127,11 @@ class Out:
             self._flows = True
             self._send(b"".join(self._pieces))
             self._pieces = []
+
+    def _go(self) -> None:
+        """More than a head is there: a stream, and who is alone, does not wait for the turn's end."""
+        if self._alone or self.chunked:
+            self.flush()
 
     def _send(self, data: bytes) -> None:
         if self._flows:

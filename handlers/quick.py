@@ -37,6 +37,10 @@ class Quick:
         self._fixed = lines(FIXED)
         self._here = lines(node_headers(who.id, who.shown))
 
+    @property
+    def busy(self) -> bool:
+        return self._turns.taken > 0
+
     def read(self, data: bytes) -> tuple[Plain, Lease] | None:
         """The plain request that begins with `data`, and room for its body; None: it takes the long way."""
         plain = None if self._life.closed else self._judge.read(data)

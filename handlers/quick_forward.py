@@ -60,6 +60,10 @@ class QuickForward:
         self._metrics = metrics
         self._most_body = min(serving.most_body, LARGEST_BODY)
 
+    @property
+    def busy(self) -> bool:
+        return len(self._serving.guests) > 0
+
     def read(self, data: bytes) -> tuple[Plain, Lease] | None:
         """The plain call that begins with `data`, and room for its body; None: it takes the long way."""
         path = LINES.get(data[: data.find(b"\r\n", 0, 128)])

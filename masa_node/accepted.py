@@ -3,12 +3,13 @@
 import asyncio
 import socket
 import struct
+from abc import ABC, abstractmethod
 from typing import cast
 
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
-class Accepted(asyncio.Protocol):
+class Accepted(asyncio.Protocol, ABC):
     """A connection that was accepted. aiohttp calls close() and shutdown() of those its server lists."""
 
     __slots__ = ()
@@ -17,8 +18,9 @@ class Accepted(asyncio.Protocol):
     """None until it is connected."""
 
     @property
+    @abstractmethod
     def busy(self) -> bool:
-        raise NotImplementedError
+        """Something is being answered on it."""
 
 
 def address_of(transport: asyncio.BaseTransport) -> str:

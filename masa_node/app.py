@@ -25,7 +25,7 @@ from handlers.quick import Quick
 from handlers.routes import client_routes
 from masa_node import __version__
 from masa_node.control import controlled
-from masa_node.fast_path import ClientServer
+from masa_node.fast_path import FastPathServer
 from masa_node.joined import Joined
 from masa_node.loops import Step, loops
 from masa_node.pausing import Pause
@@ -185,12 +185,12 @@ def client_app(node: Node) -> web.Application:
     return app
 
 
-def client_server(node: Node, app: web.Application) -> ClientServer:
+def client_server(node: Node, app: web.Application) -> FastPathServer:
     settings = node.settings
     judge = Judge(own_hosts(settings), accepted_keys(settings), settings.max_body_bytes)
     quick = Quick(judge, node.router, app[TURNS], node.bodies, node.metrics, node.life, node.who)
     most, each = settings.max_connections, settings.max_connections_per_ip
-    server = ClientServer(app, quick, most=most, most_per_address=each)
+    server = FastPathServer(app, quick, most=most, most_per_address=each)
     node.metrics.connections.set_function(lambda: server.open)
     return server
 

@@ -1,4 +1,4 @@
-"""ClientServer: two ways in: plain requests by a short one, everything else through aiohttp (docs/security.md C-22)."""
+"""FastPathServer: plain requests by a short way, everything else through aiohttp (docs/security.md C-22)."""
 
 import asyncio
 from typing import Protocol, cast
@@ -12,7 +12,7 @@ from handlers.out import Out
 from handlers.plain import Plain
 from masa_node import server as shell
 from masa_node.accepted import Accepted
-from masa_node.client_connection import ClientConnection
+from masa_node.fast_path_connection import FastPathConnection
 from masa_node.long_way import LongWay
 from masa_node.server import NodeServer
 from masa_node.within import Within
@@ -24,6 +24,11 @@ HOLD_SECONDS = 1.0
 
 class ShortWay(Protocol):
     """What answers plain requests: Quick, for callers; QuickForward, for peers."""
+
+    @property
+    def busy(self) -> bool:
+        """Others are being answered."""
+        ...
 
     def read(self, data: bytes) -> tuple[Plain, Lease] | None:
         """The plain request that begins with `data`, and room for its body; None: it takes the long way."""
@@ -38,21 +43,21 @@ class ShortWay(Protocol):
     def refuse(self, error: MasaError, plain: Plain, out: Out) -> None: ...
 
 
-class ClientServer(NodeServer):
+class FastPathServer(NodeServer):
     """With a short way in."""
 
     def __init__(self, app: web.Application, quick: ShortWay, *, most: int, most_per_address: int) -> None:
         super().__init__(app, most=most, most_per_address=most_per_address)
         self.quick = quick
-        self.heads = Within(shell.HEAD_SECONDS, ClientConnection.leave)
-        self.holds = Within(HOLD_SECONDS, ClientConnection.give_up)
-        self.idle = Within(shell.IDLE_SECONDS, ClientConnection.leave)
+        self.heads = Within(shell.HEAD_SECONDS, FastPathConnection.leave)
+        self.holds = Within(HOLD_SECONDS, FastPathConnection.give_up)
+        self.idle = Within(shell.IDLE_SECONDS, FastPathConnection.leave)
 
-    def __call__(self) -> "ClientConnection":  # type: ignore[override]  # it does what a server asks of aiohttp's
-        return ClientConnection(self)
+    def __call__(self) -> "FastPathConnection":  # type: ignore[override]  # it does what a server asks of aiohttp's
+        return FastPathConnection(self)
 
     def admitted(self, address: str) -> Accepted:
-        return ClientConnection(self, address)
+        return FastPathConnection(self, address)
 
     def long_way(self, address: str, *, among_peers: bool, due: float | None) -> LongWay:
         """`due`: the loop's time by which its first head must be there."""
@@ -61,5 +66,5 @@ class ClientServer(NodeServer):
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
         """Of aiohttp's own none is listed: the connection that it is a part of closes it."""
 
-    def entered(self, connection: "ClientConnection", transport: asyncio.Transport) -> None:
+    def entered(self, connection: "FastPathConnection", transport: asyncio.Transport) -> None:
         self._connections[cast(RequestHandler, connection)] = transport

@@ -1,4 +1,4 @@
-"""Sockets, and a ClientServer run on them."""
+"""Sockets, and a FastPathServer run on them."""
 
 import socket
 from collections.abc import AsyncIterator, Sequence
@@ -6,22 +6,22 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from masa_node.fast_path import ClientServer
+from masa_node.fast_path import FastPathServer
 
 CUT_SECONDS = 0.25
 BACKLOG = 2048
 
 
 class Runner(web.BaseRunner):
-    """Runs a ClientServer; at the end, what still runs is cut after CUT_SECONDS (aiohttp waits that long twice)."""
+    """Runs a FastPathServer; at the end, what still runs is cut after CUT_SECONDS (aiohttp waits that long twice)."""
 
-    def __init__(self, server: ClientServer, app: web.Application) -> None:
+    def __init__(self, server: FastPathServer, app: web.Application) -> None:
         super().__init__(shutdown_timeout=CUT_SECONDS)
         self._node_server = server
         self._app = app
 
     @property
-    def node_server(self) -> ClientServer:
+    def node_server(self) -> FastPathServer:
         return self._node_server
 
     async def shutdown(self) -> None:
@@ -70,7 +70,7 @@ def url_of(sock: socket.socket) -> str:
 
 @asynccontextmanager
 async def serving(
-    server: ClientServer, app: web.Application, sockets: Sequence[socket.socket]
+    server: FastPathServer, app: web.Application, sockets: Sequence[socket.socket]
 ) -> AsyncIterator[Runner]:
     """Accept on `sockets` until the block is left; what then still runs is cut."""
     runner = Runner(server, app)

@@ -19,7 +19,7 @@ from handlers.keys import METRICS, TRAFFIC, WHO, Who
 from handlers.middlewares.refusals import refusals
 from handlers.quick_forward import QuickForward
 from handlers.routes import peer_routes
-from masa_node.fast_path import ClientServer
+from masa_node.fast_path import FastPathServer
 from masa_node.loops import Step
 from masa_node.server import NodeServer
 from masa_node.tls_accept import accepting_tls
@@ -162,7 +162,7 @@ def _server(between: Between, place: Place) -> NodeServer:
     if place.serving is None:
         return NodeServer(app, most=most, most_per_address=each)
     quick = QuickForward(between, place.serving, place.metrics)
-    return ClientServer(app, quick, most=most, most_per_address=each)
+    return FastPathServer(app, quick, most=most, most_per_address=each)
 
 
 def peer_app(between: Between, place: Place) -> web.Application:

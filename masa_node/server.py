@@ -1,6 +1,6 @@
 """The HTTP server's shell: deadlines, connection caps, and errors before there is a request.
 
-docs/security.md C-20 … C-23. With fast_path.py, client_connection.py and long_way.py the only file that touches
+docs/security.md C-20 … C-23. With fast_path.py, fast_path_connection.py and long_way.py the only file that touches
 aiohttp's inside; tests/test_server.py holds each trick against the installed release.
 """
 

@@ -7,7 +7,7 @@ import pytest
 from handlers.keys import BODIES
 from masa_node import fast_path
 from masa_node import server as shell
-from masa_node.client_connection import ClientConnection
+from masa_node.fast_path_connection import FastPathConnection
 from tests.asking import ask, code, read_answer
 from tests.fakes import Script
 from tests.nodes import running
@@ -58,13 +58,13 @@ class TestOneAfterAnother:
 
     async def test_nothing_is_taken_while_an_answer_waits_for_its_reader(self, node, taken, monkeypatch):
         """Else somebody who asks and never reads fills this node."""
-        made, begun = [], ClientConnection.connection_made
+        made, begun = [], FastPathConnection.connection_made
 
         def noting(self, transport: asyncio.BaseTransport) -> None:
             made.append(self)
             begun(self, transport)
 
-        monkeypatch.setattr(ClientConnection, "connection_made", noting)
+        monkeypatch.setattr(FastPathConnection, "connection_made", noting)
         async with Wire(node.port) as wire:
             await wire.send(asking(node.port, 1))
             assert await statuses(wire, 1) == [200]
@@ -80,13 +80,13 @@ class TestOneAfterAnother:
 
     async def test_much_that_comes_meanwhile_waits_in_the_socket(self, node, model_server, monkeypatch):
         """It is read when there is somebody to read it."""
-        come, receive = [0], ClientConnection.data_received
+        come, receive = [0], FastPathConnection.data_received
 
         def counting(self, data: bytes) -> None:
             come[0] += len(data)
             receive(self, data)
 
-        monkeypatch.setattr(ClientConnection, "data_received", counting)
+        monkeypatch.setattr(FastPathConnection, "data_received", counting)
         gate, much = asyncio.Event(), b"x" * (16 << 20)
         model_server.next(Script(chunks=[b"{}\n", gate]))
         async with Wire(node.port) as wire:

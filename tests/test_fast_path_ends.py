@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
+from handlers.keys import Sight
 from handlers.out import Out
 from masa_node import server as shell
 from peers.wire import Reply
@@ -151,10 +152,7 @@ async def test_a_slow_reader_holds_up_what_feeds_its_answer(node, monkeypatch):
     assert set(tap.told[1::2]) == {"resume"}
 
 
-@pytest.mark.parametrize(
-    ("framing", "end"), [({"content-length": "2"}, b"\r\n\r\n{}"), ({}, b"\r\n\r\n2\r\n{}\r\n0\r\n\r\n")]
-)
-async def test_an_answer_that_is_there_leaves_in_one_write(node, monkeypatch, framing, end):
+async def test_an_answer_of_a_known_length_leaves_in_one_write(node, monkeypatch):
     writes: list[bytes] = []
     flush = Out.flush
 
@@ -166,10 +164,52 @@ async def test_an_answer_that_is_there_leaves_in_one_write(node, monkeypatch, fr
         sink.write(b"{}")
 
     async def opened(_: object) -> Reply:
-        return Reply(200, {"content-type": "application/json", **framing}, None, "local:ollama", "ollama", pour=pour)
+        told = {"content-type": "application/json", "content-length": "2"}
+        return Reply(200, told, None, "local:ollama", "ollama", pour=pour)
 
     monkeypatch.setattr(Out, "flush", noting)
     monkeypatch.setattr(node.node.router, "open", opened)
     assert (await ask(node.port, asking(node.port, 1))).body == b"{}"
     (written,) = [one for one in writes if one]
-    assert written.endswith(end)
+    assert written.endswith(b"\r\n\r\n{}")
+
+
+class TestWhenItLeaves:
+    """Before its log line is written, or with the others of its turn."""
+
+    @pytest.mark.parametrize(
+        ("alone", "chunked", "at_once"),
+        [(False, False, b""), (True, False, b"head{}"), (False, True, b"head2\r\n{}\r\n0\r\n\r\n")],
+        ids=["among others", "alone", "a stream"],
+    )
+    async def test_its_pieces(self, alone, chunked, at_once):
+        transport = Written()
+        out = Out(asyncio.get_running_loop(), transport, Sight("", 0), alone=alone, slow=False)
+        out.begin(b"head", chunked=chunked, empty=False)
+        assert transport.sent == b""
+        out.write(b"{}")
+        out.end()
+        assert transport.sent == at_once
+        await asyncio.sleep(0)
+        assert transport.sent == (at_once or b"head{}")
+
+    @pytest.mark.parametrize("alone", [True, False])
+    async def test_one_without_a_body_leaves_at_the_end_of_its_turn_at_the_latest(self, alone):
+        transport = Written()
+        out = Out(asyncio.get_running_loop(), transport, Sight("", 0), alone=alone, slow=False)
+        out.begin(b"head", chunked=False, empty=True)
+        out.end()
+        await asyncio.sleep(0)
+        assert transport.sent == b"head"
+
+
+class Written(asyncio.Transport):
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent = b""
+
+    def is_closing(self) -> bool:
+        return False
+
+    def write(self, data: bytes) -> None:
+        self.sent += data

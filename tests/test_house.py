@@ -74,7 +74,7 @@ IMPURE_MODULES = {"aiohttp", "asyncio", "random", "socket", "time"}
 
 MAY_SPAWN = {
     "config/settings.py",  # its gather() reads the environment
-    "masa_node/client_connection.py",  # a plain request, for as long as its caller's connection
+    "masa_node/fast_path_connection.py",  # a plain request, for as long as its caller's connection
     "masa_node/loops.py",
     "masa_node/tls_accept.py",  # a handshake for each connection, while the listener is open
     "peers/asking.py",  # some peers asked at once whether they serve a model, for as long as one call
@@ -96,7 +96,7 @@ MAY_SLEEP = {
 }
 
 MAY_CATCH_ANYTHING = {
-    "masa_node/client_connection.py",  # as aiohttp does for its handlers: the fault is logged, its caller hears 500
+    "masa_node/fast_path_connection.py",  # as aiohttp does for its handlers: the fault is logged, its caller hears 500
     "masa_node/loops.py",
 }
 

@@ -11,7 +11,7 @@ import pytest
 
 from handlers import chat
 from masa_node import server as shell
-from masa_node.client_connection import ClientConnection
+from masa_node.fast_path_connection import FastPathConnection
 from masa_node.server import NodeServer
 from tests.asking import ask, code, read_answer, silence
 from tests.fakes import DIE, ModelServer, Script
@@ -49,13 +49,13 @@ class TestSizes:
     async def test_a_chunked_body_is_refused_where_it_grows_over_it(self, node, model_server, monkeypatch):
         """At most one read of the socket (256 KiB on either loop) comes over the limit."""
         come, over = [0], []
-        receive, too_large = ClientConnection.data_received, chat.too_large
+        receive, too_large = FastPathConnection.data_received, chat.too_large
 
-        def counting(self: ClientConnection, data: bytes) -> None:
+        def counting(self: FastPathConnection, data: bytes) -> None:
             come[0] += len(data)
             receive(self, data)
 
-        monkeypatch.setattr(ClientConnection, "data_received", counting)
+        monkeypatch.setattr(FastPathConnection, "data_received", counting)
         monkeypatch.setattr(chat, "too_large", lambda limit: over.append(come[0]) or too_large(limit))
         chunk = b"10000\r\n" + b"x" * 65536 + b"\r\n"
         async with Wire(node.port) as wire:

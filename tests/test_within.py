@@ -1,49 +1,70 @@
-"""Within: who began and was not ended in time is told of, once, and nobody else is."""
+"""Within: who began and was not ended in time is told of, once, and nobody else is. In virtual time."""
 
 import asyncio
 
+import pytest
+
 from masa_node.within import Within
+from tests.runners import virtually
 
-SHORT = 0.05
-
-
-async def test_only_those_who_are_late_are_told_of_and_in_their_order():
-    late: asyncio.Queue[str] = asyncio.Queue()
-    within = Within[str](SHORT, late.put_nowait)
-    for name in ("a", "b", "c", "d"):
-        within.begin(name)
-    within.end("a")
-    within.end("c")
-    assert [await late.get(), await late.get()] == ["b", "d"]
-    assert within.due("b") is None
+SECONDS = 10.0
 
 
-async def test_who_begins_again_has_the_whole_time_again():
-    loop, late = asyncio.get_running_loop(), asyncio.Queue[float]()
-    within = Within[str](SHORT, lambda _: late.put_nowait(loop.time()))
-    within.begin("a")
-    await asyncio.sleep(SHORT / 2)
-    within.end("a")
-    within.begin("a")
-    due = within.due("a")
-    assert due is not None
-    assert await late.get() >= due
-    within.begin("a")  # it was late, and has come back
-    assert await late.get() > due
+class Told:
+    """Who was late, and when."""
+
+    def __init__(self) -> None:
+        self.within = Within[str](SECONDS, self.note)
+        self.late: list[tuple[str, float]] = []
+
+    def note(self, name: str) -> None:
+        self.late.append((name, pytest.approx(asyncio.get_running_loop().time())))
 
 
-async def test_one_who_ends_another_while_it_is_late_itself():
-    late: list[str] = []
-    over = asyncio.Event()
+def test_only_those_who_are_late_are_told_of_and_in_their_order():
+    async def run() -> None:
+        told = Told()
+        for name in ("a", "b", "c"):
+            told.within.begin(name)
+        await asyncio.sleep(1)
+        told.within.begin("d")
+        told.within.end("a")
+        told.within.end("c")
+        await asyncio.sleep(100)
+        assert told.late == [("b", SECONDS), ("d", SECONDS + 1)]
+        assert told.within.due("b") is None
 
-    def told(name: str) -> None:
-        late.append(name)
-        within.end("later")
-        over.set()
+    virtually(run())
 
-    within = Within[str](SHORT, told)
-    within.begin("first")
-    within.begin("later")
-    await over.wait()
-    assert late == ["first"]
-    assert within.due("later") is None
+
+def test_who_begins_again_has_the_whole_time_again():
+    async def run() -> None:
+        told = Told()
+        told.within.begin("a")
+        await asyncio.sleep(4)
+        told.within.end("a")
+        told.within.begin("a")
+        assert told.within.due("a") == pytest.approx(14)
+        await asyncio.sleep(16)
+        told.within.begin("a")  # it was late, and has come back
+        await asyncio.sleep(100)
+        assert told.late == [("a", 14), ("a", 30)]
+
+    virtually(run())
+
+
+def test_one_who_ends_another_while_it_is_late_itself():
+    class Ending(Told):
+        def note(self, name: str) -> None:
+            super().note(name)
+            self.within.end("later")
+
+    async def run() -> None:
+        told = Ending()
+        told.within.begin("first")
+        told.within.begin("later")
+        await asyncio.sleep(100)
+        assert told.late == [("first", SECONDS)]
+        assert told.within.due("later") is None
+
+    virtually(run())

@@ -1,4 +1,4 @@
-"""ClientConnection: an accepted connection. Its plain requests take the short way, all else is aiohttp's to read.
+"""FastPathConnection: an accepted connection. Its plain requests take the short way, all else is aiohttp's to read.
 
 The fast path takes only what the front door has nothing to say about, and only where a request begins for certain
 (docs/security.md C-22).
@@ -20,12 +20,12 @@ from masa_node.server import READ_AHEAD
 from masa_node.within import Within
 
 if TYPE_CHECKING:
-    from masa_node.fast_path import ClientServer
+    from masa_node.fast_path import FastPathServer
 
 log = structlog.get_logger(__name__)
 
 
-class ClientConnection(Accepted):
+class FastPathConnection(Accepted):
     """A caller's connection. One request at a time is answered, by one of the two ways."""
 
     __slots__ = (
@@ -46,13 +46,13 @@ class ClientConnection(Accepted):
         "transport",
     )
 
-    def __init__(self, server: "ClientServer", admitted: str | None = None) -> None:
+    def __init__(self, server: "FastPathServer", admitted: str | None = None) -> None:
         self.transport: asyncio.Transport | None = None
         self._server = server
         self._address = admitted
         """Under which it is counted; None: not yet."""
         self._among_peers = admitted is not None
-        self._waiting: Within[ClientConnection] | None = None
+        self._waiting: Within[FastPathConnection] | None = None
         """For a head, for the rest of a plain request, or for the next one."""
         self._long_way: LongWay | None = None
         self._taken: tuple[Plain, Lease] | None = None
@@ -210,7 +210,8 @@ class ClientConnection(Accepted):
         held[0] = held[0][plain.start :]
         plain.body = b"".join(held)
         loop = asyncio.get_running_loop()
-        self._out = Out(loop, self.transport, self._server.quick.sight(plain), slow=self._slow)
+        quick = self._server.quick
+        self._out = Out(loop, self.transport, quick.sight(plain), alone=not quick.busy, slow=self._slow)
         self._answering = loop.create_task(self._work(*self._taken, self._out))
 
     async def _work(self, plain: Plain, lease: Lease, out: Out) -> None:
@@ -273,7 +274,7 @@ class ClientConnection(Accepted):
             long_way.pause_writing()
         return long_way
 
-    def _wait(self, for_what: "Within[ClientConnection] | None") -> None:
+    def _wait(self, for_what: "Within[FastPathConnection] | None") -> None:
         if self._waiting is not None:
             self._waiting.end(self)
         self._waiting = for_what
