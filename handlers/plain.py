@@ -3,11 +3,14 @@
 What is not plain is not wrong: aiohttp and the middlewares read it, and refuse it if need be (docs/security.md C-22).
 """
 
+import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import httptools
 import msgspec
 
+from handlers.chat import caller, crossing
 from handlers.middlewares.door import HOST, JSON, bare, is_own
 from handlers.middlewares.keys import holds_one
 from peers.doors import DOORS
@@ -29,14 +32,14 @@ NAMES = {
 """Headers that no check but those below looks at, each of them once."""
 LIBRARIES = b"x-stainless-"
 """OpenAI's and Anthropic's own: what they run on. Nothing here reads them."""
+LENGTH = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ?([0-9]{1,7})\r\n")
+REMEMBERED = 256
+"""Heads whose judgement is kept."""
 
 
 class Plain(msgspec.Struct):
-    """Its head, and where its body stands."""
+    """A request on the short way: where its body stands."""
 
-    door: Door
-    headers: dict[str, str]
-    """Names in lower case."""
     start: int
     """Where the body begins in the bytes that the head was read off."""
     length: int
@@ -45,7 +48,24 @@ class Plain(msgspec.Struct):
     """Once it is whole."""
 
 
-class Head:
+class Head(msgspec.Struct, frozen=True):
+    """What a plain request's head says beside its length."""
+
+    door: Door
+    caller: str
+    """Its key; empty: it has none."""
+    request_id: str | None
+    """As the caller gave it, whatever it is."""
+    ask: str | None
+    """X-Masa-Ask, whatever it is."""
+    crossing: Mapping[str, str]
+
+
+class PlainRequest(Plain, kw_only=True):
+    head: Head
+
+
+class HeadReader:
     """Collects what httptools reads."""
 
     __slots__ = ("_count", "_names", "headers", "odd", "whole")
@@ -83,15 +103,29 @@ class Judge:
         self._hosts = hosts
         self._known = known
         self._most_body = min(most_body, LARGEST_BODY)
+        # A caller's requests differ in their length, and in nothing else of their heads.
+        self._head = lru_cache(REMEMBERED)(self._judge)
 
-    def read(self, data: bytes) -> Plain | None:
+    def read(self, data: bytes) -> PlainRequest | None:
         """What stands at the start of `data`, if its head is whole and plain."""
-        door = LINES.get(data[: data.find(b"\r\n", 0, 64)])
-        head = read_head(data, NAMES) if door is not None else None
-        if door is None or head is None or not self._passes(head[0]):
+        end = data.find(b"\r\n\r\n", 0, LONGEST_HEAD) + 4
+        told = LENGTH.search(data, 0, end) if end >= 4 else None
+        length = int(told[1]) if told is not None else 0
+        if told is None or not 0 < length <= self._most_body:
             return None
-        length = int(head[0].get("content-length", 0))
-        return Plain(door, *head, length) if 0 < length <= self._most_body else None
+        head = self._head(data[: told.start(1)] + b"1" + data[told.end(1) : end])
+        return PlainRequest(end, length, head=head) if head is not None else None
+
+    def _judge(self, data: bytes) -> Head | None:
+        """`data`: a whole head, with a length in the place of its own."""
+        door = LINES.get(data[: data.find(b"\r\n")])
+        read = read_head(data, NAMES) if door is not None else None
+        if door is None or read is None or not self._passes(read[0]):
+            return None
+        headers = read[0]
+        return Head(
+            door, caller(headers, ""), headers.get("x-request-id"), headers.get("x-masa-ask"), crossing(headers)
+        )
 
     def _passes(self, headers: dict[str, str]) -> bool:
         kind, host, connection = headers.get("content-type", ""), headers.get("host", ""), headers.get("connection")
@@ -107,7 +141,7 @@ class Judge:
 def read_head(data: bytes, names: Mapping[bytes, str]) -> tuple[dict[str, str], int] | None:
     """The headers at the start of `data`, by `names`, and where they end. None: they are not whole or not HTTP, or they
     are more than these, each of them once."""
-    end, read = data.find(b"\r\n\r\n", 0, LONGEST_HEAD) + 4, Head(names)
+    end, read = data.find(b"\r\n\r\n", 0, LONGEST_HEAD) + 4, HeadReader(names)
     head = data[:end]
     try:
         if end < 4 or not head.isascii():

@@ -8,13 +8,13 @@ import msgspec
 from aiohttp.helpers import rfc822_formatted_time
 
 from handlers.admission import BodyMemory, Lease, Turns
-from handlers.chat import asked, caller, crossing, note_peek
+from handlers.chat import asked, note_peek
 from handlers.heads import framed, lines, status_line
 from handlers.keys import Life, Sight, Who
 from handlers.middlewares.access import FIXED, Telling, request_id
 from handlers.middlewares.errors import dialect_of, error_body, error_headers
 from handlers.out import Out
-from handlers.plain import Judge, Plain
+from handlers.plain import Judge, Plain, PlainRequest
 from handlers.relay import Cut, late_unit, node_headers, told_of
 from peers.errors import Busy, MasaError
 from peers.metrics import Metrics
@@ -41,7 +41,7 @@ class Quick:
     def busy(self) -> bool:
         return self._turns.taken > 0
 
-    def read(self, data: bytes) -> tuple[Plain, Lease] | None:
+    def read(self, data: bytes) -> tuple[PlainRequest, Lease] | None:
         """The plain request that begins with `data`, and room for its body; None: it takes the long way."""
         plain = None if self._life.closed else self._judge.read(data)
         if plain is None:
@@ -54,11 +54,13 @@ class Quick:
         return plain, lease
 
     def sight(self, plain: Plain) -> Sight:
-        return Sight(request_id(plain.headers.get("x-request-id")), time.monotonic())
+        assert isinstance(plain, PlainRequest)
+        return Sight(request_id(plain.head.request_id), time.monotonic())
 
     async def answer(self, plain: Plain, lease: Lease, address: str, out: Out) -> bool:
         """Whether the connection can be used again. Raises ConnectionError: it has to be cut."""
-        with Telling(out.sight, self._metrics, "POST", plain.door.path, address):
+        assert isinstance(plain, PlainRequest)
+        with Telling(out.sight, self._metrics, "POST", plain.head.door.path, address):
             try:
                 await self._pass_on(plain, lease, address, out)
             except MasaError as error:
@@ -69,25 +71,24 @@ class Quick:
 
     def refuse(self, error: MasaError, plain: Plain, out: Out) -> None:
         """What goes out is what error_response() makes."""
-        body = msgspec.json.encode(error_body(error, dialect_of(plain.door.path), out.sight.id))
+        assert isinstance(plain, PlainRequest)
+        body = msgspec.json.encode(error_body(error, dialect_of(plain.head.door.path), out.sight.id))
         told = error_headers(error) | {"Content-Length": str(len(body))}
         if error.close:
             told["Connection"] = "close"
         out.sight.status, out.sight.bytes_out = error.status, len(body)
         out.whole(self._head(error.status, told, self._here, out.sight.id) + body)
 
-    async def _pass_on(self, plain: Plain, lease: Lease, address: str, out: Out) -> None:
+    async def _pass_on(self, plain: PlainRequest, lease: Lease, address: str, out: Out) -> None:
         """chat(), step by step. Raises MasaError, ConnectionError."""
         try:
             call = _call(plain, out.sight)
-            await self._turns.take(caller(plain.headers, address))
+            await self._turns.take(plain.head.caller or address)
             try:
                 reply = await self._answerer.open(call)
-                # The upstream has the body: neither it nor the headers are kept for as long as the answer streams.
-                del call
-                plain.headers.clear()
+                del call  # The upstream has the body: it is not kept for as long as the answer streams.
                 lease.release()
-                await self._relay(plain.door, reply, out)
+                await self._relay(plain.head.door, reply, out)
             finally:
                 self._turns.release()
         finally:
@@ -126,11 +127,9 @@ class Quick:
         ).encode()
 
 
-def _call(plain: Plain, sight: Sight) -> Call:
+def _call(plain: PlainRequest, sight: Sight) -> Call:
     """It takes the body over. Raises BadRequest."""
-    body, plain.body = plain.body, b""
-    seen = peek(body, plain.door)
-    stream = note_peek(sight, plain.door, seen, len(body))
-    headers = crossing(plain.headers)
-    ask = asked(plain.headers.get("x-masa-ask"))
-    return Call(sight.id, plain.door, seen.model, stream, body, headers, ask=ask)
+    head, body, plain.body = plain.head, plain.body, b""
+    seen = peek(body, head.door)
+    stream = note_peek(sight, head.door, seen, len(body))
+    return Call(sight.id, head.door, seen.model, stream, body, head.crossing, ask=asked(head.ask))

@@ -81,7 +81,7 @@ class QuickForward:
             lease.grow(length)
         except MasaError:
             return None
-        return PlainCall(one.door, headers, start, length, handed=one), lease
+        return PlainCall(start, length, handed=one), lease
 
     def sight(self, plain: Plain) -> Sight:
         return Sight("", time.monotonic())

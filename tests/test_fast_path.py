@@ -185,6 +185,10 @@ NAMED = {
     "no length": GOOD.replace(b"Content-Length", b"Accept"),
     "length 0": GOOD.replace(b"Length: 32", b"Length: 0"),
     "a length too much": GOOD.replace(b"Length: 32", b"Length: %d" % (LARGEST_BODY + 1)),
+    "a length with a sign": GOOD.replace(b"Length: 32", b"Length: +32"),
+    "a length that goes on": GOOD.replace(b"Length: 32", b"Length: 32\r\n 1"),
+    "a length that is a list": GOOD.replace(b"Length: 32", b"Length: 32, 32"),
+    "a length behind the head's end": GOOD.replace(b"Content-Length", b"\n\nContent-Length"),
     "two lengths": GOOD.replace(b"Content-Type", b"Content-Length: 32\r\nContent-Type"),
     "no type": GOOD.replace(b"Content-Type: application/json", b"Accept: */*"),
     "another type": GOOD.replace(b"application/json", b"text/plain"),
@@ -213,13 +217,21 @@ class TestWhatIsPlain:
         data = GOOD.replace(b"Content-Type", f"{more}\r\nContent-Type".encode() if more else b"Content-Type")
         plain = judge.read(data)
         assert plain is not None
-        assert (plain.door.path, data[plain.start :], plain.length) == ("/api/chat", CHAT, len(CHAT))
-        assert plain.headers["host"] == "127.0.0.1:1"
+        assert (plain.head.door.path, data[plain.start :], plain.length) == ("/api/chat", CHAT, len(CHAT))
+        assert plain.head.crossing == {"content-type": "application/json"}
 
     @pytest.mark.parametrize("name", NAMED)
     def test_no_plain_one(self, judge, name):
         assert NAMED[name] != GOOD
         assert judge.read(NAMED[name]) is None
+
+    def test_requests_that_differ_in_their_length_alone(self, judge):
+        """Their head is judged once."""
+        lengths = [32, 5, 1 << 20, 32]
+        plain = [judge.read(GOOD.replace(b"Length: 32", b"Length: %d" % length)) for length in lengths]
+        assert [one.length for one in plain] == lengths
+        assert all(one.head is plain[0].head for one in plain)
+        assert judge.read(GOOD.replace(b"Length: 32", b"Length: %d" % ((1 << 20) + 1))) is None
 
     def test_a_body_over_the_limit_is_refused_by_aiohttp(self):
         assert Judge(frozenset(), (), 31).read(GOOD) is None

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from handlers.plain import LARGEST_BODY, Plain
-from handlers.quick_forward import QuickForward
+from handlers.quick_forward import PlainCall, QuickForward
 from peers.errors import Busy
 from peers.http1.client import request_head
 from peers.network.gate import Buckets
@@ -257,9 +257,9 @@ async def test_the_model_server_sees_the_same(ask: Any, model_server: ModelServe
     assert one.target == other.target
 
 
-async def test_what_a_node_hands_on_is_plain(two: list[Running], taken: list[Plain]) -> None:
+async def test_what_a_node_hands_on_is_plain(two: list[Running], taken: list[PlainCall]) -> None:
     """With all that its callers' libraries send along."""
     headers = {"Accept": "*/*", "traceparent": "t", "anthropic-version": "1", "anthropic-beta": "x", "OpenAI-Beta": "y"}
     for path in PATHS:
         assert (await ask_node(two[0].url, path, headers={**headers, "User-Agent": "x"})).status == 200
-    assert [plain.door.path for plain in taken] == [*PATHS]
+    assert [plain.handed.door.path for plain in taken] == [*PATHS]
