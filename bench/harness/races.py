@@ -16,6 +16,8 @@ from harness.serving import DidNotStart
 
 PROGRAM = "bench/races"
 IDLE_S = 3.0
+WARM_UP = 2
+"""Replies to each caller before a measurement: what a connection costs that is dialled is not a request's cost."""
 SPREAD_MS = 20
 """Between the first chunks of two mocks, where they are not equally fast."""
 COST_MOCK = {"delay": 20, "interval": 5}
@@ -67,6 +69,7 @@ def at_rest(up: World) -> dict[int, float]:
 def measure(up: World, asker: Asker, load: Load, cpus: Cpus, idle: Mapping[int, float]) -> Measured:
     """One load on one asker: what its caller saw, what it and its peers spent, and what of it was in vain."""
     mine, theirs = asker.running.pids, [pid for peer in asker.peers for pid in peer.pids]
+    generate(asker.running, replace(load, replies=WARM_UP), cpus, "openai")
     wait_until_quiet(mine)
     began, start = time.time(), time.monotonic()
     before, sends, chunks = (cpu_us(mine), cpu_us(theirs)), asker.sends(), up.chunks()
