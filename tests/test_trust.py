@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peers.network.trust import DAY, KEPT, MOST_PEERS, PROBE, Trust
+from peers.network.trust import DAY, KEPT, MOST_PEERS, PROBE, SWEPT, Trust
 from peers.wire import NodeId
 
 A, B, C = NodeId("a"), NodeId("b"), NodeId("c")
@@ -214,7 +214,17 @@ def test_what_is_known_is_kept_for_a_week() -> None:
     trust.failed(A, 0)
     trust.forget_old(KEPT - 1)
     assert trust._peers
-    trust.forget_old(KEPT)
+    trust.forget_old(KEPT - 1 + SWEPT)
+    assert not trust._peers
+
+
+def test_every_race_may_ask_to_forget_and_an_hour_has_one_sweep() -> None:
+    trust: Any = Trust()
+    trust.forget_old(0)
+    trust.failed(A, -KEPT)
+    trust.forget_old(SWEPT - 1)
+    assert trust._peers
+    trust.forget_old(SWEPT)
     assert not trust._peers
 
 

@@ -24,6 +24,8 @@ DAY = 24 * 3600.0
 MOST_A_DAY = 3
 """Quarantines; the last of them lasts a day."""
 KEPT = 7 * DAY
+SWEPT = 3600.0
+"""How often those that are kept no longer are looked for, at most: every race asks for it."""
 MOST_PEERS = 4096
 
 
@@ -54,6 +56,7 @@ class _Peer:
 class Trust:
     def __init__(self) -> None:
         self._peers: dict[NodeId, _Peer] = {}
+        self._swept = float("-inf")
 
     def left_out(self, nodes: Iterable[NodeId], now: float) -> set[NodeId]:
         """Those not to be asked. When circuits would leave less than half, the fault is likely ours: they let pass."""
@@ -121,7 +124,10 @@ class Trust:
         peer.quarantined_until = max(peer.quarantined_until, now + seconds)
 
     def forget_old(self, now: float) -> None:
-        """What is known of a peer is kept for a week."""
+        """What is known of a peer is kept for a week, and an hour more at most."""
+        if now < self._swept + SWEPT:
+            return
+        self._swept = now
         self._peers = {node: peer for node, peer in self._peers.items() if now - peer.touched < KEPT}
 
     def _count(self, node: NodeId, weight: float, now: float) -> None:
