@@ -1,6 +1,7 @@
 """Out: an answer written straight onto its caller's connection; what is there of it at first, as one write."""
 
 import asyncio
+from collections.abc import Callable
 
 from handlers.keys import Sight
 from handlers.relay import note
@@ -40,10 +41,10 @@ class Out:
         transport: asyncio.Transport,
         sight: Sight,
         *,
-        alone: bool,
+        alone: Callable[[], bool],
         slow: bool,
     ) -> None:
-        """`alone`: nobody else is answered. `slow`: its reader is slow from the beginning."""
+        """`alone`: whether nobody else is answered. `slow`: its reader is slow from the beginning."""
         self.sight = sight
         self.begun = False
         """Its head has gone out, or is about to."""
@@ -130,7 +131,7 @@ class Out:
 
     def _go(self) -> None:
         """More than a head is there: a stream, and who is alone, does not wait for the turn's end."""
-        if self._alone or self.chunked:
+        if self.chunked or self._alone():
             self.flush()
 
     def _send(self, data: bytes) -> None:

@@ -33,6 +33,7 @@ NAMES = {
 LIBRARIES = b"x-stainless-"
 """OpenAI's and Anthropic's own: what they run on. Nothing here reads them."""
 LENGTH = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ?([0-9]{1,7})\r\n")
+ANY_LENGTH = b"1"
 REMEMBERED = 256
 """Heads whose judgement is kept."""
 
@@ -103,26 +104,29 @@ class Judge:
         self._hosts = hosts
         self._known = known
         self._most_body = min(most_body, LARGEST_BODY)
-        # A caller's requests differ in their length, and in nothing else of their heads.
+        # Most callers' requests differ in their length, and in nothing else of their heads.
         self._head = lru_cache(REMEMBERED)(self._judge)
 
     def read(self, data: bytes) -> PlainRequest | None:
         """What stands at the start of `data`, if its head is whole and plain."""
+        if data[: data.find(b"\r\n", 0, 64)] not in LINES:
+            return None
         end = data.find(b"\r\n\r\n", 0, LONGEST_HEAD) + 4
         told = LENGTH.search(data, 0, end) if end >= 4 else None
         length = int(told[1]) if told is not None else 0
         if told is None or not 0 < length <= self._most_body:
             return None
-        head = self._head(data[: told.start(1)] + b"1" + data[told.end(1) : end])
+        head = self._head(data[: told.start(1)] + ANY_LENGTH + data[told.end(1) : end])
         return PlainRequest(end, length, head=head) if head is not None else None
 
     def _judge(self, data: bytes) -> Head | None:
-        """`data`: a whole head, with a length in the place of its own."""
-        door = LINES.get(data[: data.find(b"\r\n")])
-        read = read_head(data, NAMES) if door is not None else None
-        if door is None or read is None or not self._passes(read[0]):
+        """`data`: a whole head, with ANY_LENGTH in the place of its own."""
+        door, read = LINES[data[: data.find(b"\r\n")]], read_head(data, NAMES)
+        if read is None or not self._passes(read[0]):
             return None
         headers = read[0]
+        if headers.get("content-length") != ANY_LENGTH.decode():
+            return None  # what was found is not what the parser finds
         return Head(
             door, caller(headers, ""), headers.get("x-request-id"), headers.get("x-masa-ask"), crossing(headers)
         )

@@ -37,9 +37,8 @@ class Quick:
         self._fixed = lines(FIXED)
         self._here = lines(node_headers(who.id, who.shown))
 
-    @property
-    def busy(self) -> bool:
-        return self._turns.taken > 0
+    def alone(self) -> bool:
+        return self._turns.taken <= 1
 
     def read(self, data: bytes) -> tuple[PlainRequest, Lease] | None:
         """The plain request that begins with `data`, and room for its body; None: it takes the long way."""

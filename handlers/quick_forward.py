@@ -60,9 +60,8 @@ class QuickForward:
         self._metrics = metrics
         self._most_body = min(serving.most_body, LARGEST_BODY)
 
-    @property
-    def busy(self) -> bool:
-        return len(self._serving.guests) > 0
+    def alone(self) -> bool:
+        return len(self._serving.guests) <= 1
 
     def read(self, data: bytes) -> tuple[Plain, Lease] | None:
         """The plain call that begins with `data`, and room for its body; None: it takes the long way."""

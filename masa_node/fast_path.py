@@ -25,9 +25,8 @@ HOLD_SECONDS = 1.0
 class ShortWay(Protocol):
     """What answers plain requests: Quick, for callers; QuickForward, for peers."""
 
-    @property
-    def busy(self) -> bool:
-        """Others are being answered."""
+    def alone(self) -> bool:
+        """Whether one request at most is being answered."""
         ...
 
     def read(self, data: bytes) -> tuple[Plain, Lease] | None:

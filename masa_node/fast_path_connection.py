@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 
 
 class FastPathConnection(Accepted):
-    """A caller's connection. One request at a time is answered, by one of the two ways."""
+    """A caller's connection, or a peer's. One request at a time is answered, by one of the two ways."""
 
     __slots__ = (
         "_address",
@@ -211,7 +211,7 @@ class FastPathConnection(Accepted):
         plain.body = b"".join(held)
         loop = asyncio.get_running_loop()
         quick = self._server.quick
-        self._out = Out(loop, self.transport, quick.sight(plain), alone=not quick.busy, slow=self._slow)
+        self._out = Out(loop, self.transport, quick.sight(plain), alone=quick.alone, slow=self._slow)
         self._answering = loop.create_task(self._work(*self._taken, self._out))
 
     async def _work(self, plain: Plain, lease: Lease, out: Out) -> None:

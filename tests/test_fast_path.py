@@ -189,6 +189,9 @@ NAMED = {
     "a length that goes on": GOOD.replace(b"Length: 32", b"Length: 32\r\n 1"),
     "a length that is a list": GOOD.replace(b"Length: 32", b"Length: 32, 32"),
     "a length behind the head's end": GOOD.replace(b"Content-Length", b"\n\nContent-Length"),
+    "a length of eight digits": GOOD.replace(b"Length: 32", b"Length: 00000032"),
+    "a length in another's name": GOOD.replace(b"Content-Length: 32", b"X-Stainless-Content-Length: 5"),
+    "a length in the body": GOOD.replace(b"Content-Length", b"Accept") + b"\r\nContent-Length: 7\r\n",
     "two lengths": GOOD.replace(b"Content-Type", b"Content-Length: 32\r\nContent-Type"),
     "no type": GOOD.replace(b"Content-Type: application/json", b"Accept: */*"),
     "another type": GOOD.replace(b"application/json", b"text/plain"),
@@ -212,7 +215,7 @@ class TestWhatIsPlain:
     def judge(self):
         return Judge(frozenset({"localhost"}), (), 1 << 20)
 
-    @pytest.mark.parametrize("more", ["", "User-Agent: a", "X-Stainless-Lang: python", "Connection: Keep-Alive"])
+    @pytest.mark.parametrize("more", ["", "User-Agent: a", "X-Stainless-Content-Length: 5", "Connection: Keep-Alive"])
     def test_a_plain_one(self, judge, more):
         data = GOOD.replace(b"Content-Type", f"{more}\r\nContent-Type".encode() if more else b"Content-Type")
         plain = judge.read(data)

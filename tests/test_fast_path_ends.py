@@ -178,29 +178,59 @@ class TestWhenItLeaves:
     """Before its log line is written, or with the others of its turn."""
 
     @pytest.mark.parametrize(
-        ("alone", "chunked", "at_once"),
-        [(False, False, b""), (True, False, b"head{}"), (False, True, b"head2\r\n{}\r\n0\r\n\r\n")],
+        ("alone", "chunked", "piece", "end"),
+        [(False, False, b"", b""), (True, False, b"head{}", b""), (False, True, b"head2\r\n{}\r\n", b"0\r\n\r\n")],
         ids=["among others", "alone", "a stream"],
     )
-    async def test_its_pieces(self, alone, chunked, at_once):
-        transport = Written()
-        out = Out(asyncio.get_running_loop(), transport, Sight("", 0), alone=alone, slow=False)
+    async def test_its_pieces(self, alone, chunked, piece, end):
+        transport, out = self.made(alone)
         out.begin(b"head", chunked=chunked, empty=False)
         assert transport.sent == b""
         out.write(b"{}")
+        assert transport.sent == piece
         out.end()
-        assert transport.sent == at_once
+        assert transport.sent == piece + end
         await asyncio.sleep(0)
-        assert transport.sent == (at_once or b"head{}")
+        assert transport.sent == (piece + end or b"head{}")
 
     @pytest.mark.parametrize("alone", [True, False])
-    async def test_one_without_a_body_leaves_at_the_end_of_its_turn_at_the_latest(self, alone):
-        transport = Written()
-        out = Out(asyncio.get_running_loop(), transport, Sight("", 0), alone=alone, slow=False)
+    async def test_a_whole_one(self, alone):
+        transport, out = self.made(alone)
+        out.whole(b"head{}")
+        assert transport.sent == (b"head{}" if alone else b"")
+        await asyncio.sleep(0)
+        assert transport.sent == b"head{}"
+
+    @pytest.mark.parametrize("alone", [True, False])
+    async def test_one_without_a_body(self, alone):
+        transport, out = self.made(alone)
         out.begin(b"head", chunked=False, empty=True)
         out.end()
+        assert transport.sent == (b"head" if alone else b"")
         await asyncio.sleep(0)
         assert transport.sent == b"head"
+
+    @pytest.mark.parametrize("many", [1, 8])
+    async def test_those_that_came_in_one_turn_are_not_alone(self, node, model_server, monkeypatch, many):
+        alone, gate, told = [], asyncio.Event(), Out._go
+
+        def noting(self) -> None:
+            alone.append(self._alone())
+            told(self)
+
+        monkeypatch.setattr(Out, "_go", noting)
+        for _ in range(many):
+            model_server.next(Script(before_head=[gate]))
+        answers = [asyncio.create_task(ask(node.port, asking(node.port, 1))) for _ in range(many)]
+        await until(lambda: len(model_server.inferences) == many)
+        gate.set()
+        await asyncio.gather(*answers)
+        assert alone[0] is (many == 1)
+
+    @staticmethod
+    def made(alone: bool) -> tuple["Written", Out]:
+        transport = Written()
+        return transport, Out(asyncio.get_running_loop(), transport, Sight("", 0), alone=lambda: alone, slow=False)
 
 
 class Written(asyncio.Transport):

@@ -10,11 +10,15 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
-from peers.errors import MasaError, UpstreamUnreachable
+from handlers.handed import FORWARD, Serving, handed
+from peers.errors import Busy, MasaError, UpstreamUnreachable
 from peers.network.contact import Contact, NoContact
+from peers.network.gate import Knock
 from peers.router import first_to_take
 from peers.wire import Call, Reply
 from tests.calls import ask, call
@@ -128,6 +132,14 @@ async def test_a_peer_that_cannot_be_reached(left: Left, two: list[Running], mon
     monkeypatch.setattr(Contact, "open", unreached)
     left()
     assert (await ask(two[0].url, "/api/chat")).told["code"] == "no_answer"
+    assert not left()
+
+
+def test_a_call_while_nobody_is_served(left: Left) -> None:
+    serving = SimpleNamespace(closed=lambda: Busy("it pauses", code="paused"))
+    knock = SimpleNamespace(request=SimpleNamespace(path=FORWARD + "/api/chat", deadline_ms=1))
+    with pytest.raises(Busy):
+        handed(cast(Serving, serving), cast(Knock, knock), {}, 1, 0)
     assert not left()
 
 

@@ -57,6 +57,9 @@ def test_nobody_is_waited_for_once_all_have_ended() -> None:
         watch.end(one)
         assert timer is not None
         assert timer.cancelled()
+        later = One(watch, 20)
+        await asyncio.sleep(100)
+        assert (one.at, later.at) == (None, pytest.approx(20))
 
     virtually(run())
 

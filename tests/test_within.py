@@ -1,6 +1,7 @@
 """Within: who began and was not ended in time is told of, once, and nobody else is. In virtual time."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -33,6 +34,30 @@ def test_only_those_who_are_late_are_told_of_and_in_their_order():
         await asyncio.sleep(100)
         assert told.late == [("b", SECONDS), ("d", SECONDS + 1)]
         assert told.within.due("b") is None
+
+    virtually(run())
+
+
+def test_they_have_one_timer():
+    async def run() -> None:
+        told, timers = Told(), []
+
+        class Noting:
+            time = staticmethod(asyncio.get_running_loop().time)
+
+            @staticmethod
+            def call_at(*args: Any) -> asyncio.TimerHandle:
+                timers.append(asyncio.get_running_loop().call_at(*args))
+                return timers[-1]
+
+        told.within._loop = Noting()
+        for name in ("a", "b", "c"):
+            told.within.begin(name)
+            await asyncio.sleep(1)
+        assert len(timers) == 1
+        await asyncio.sleep(100)
+        assert told.late == [("a", SECONDS), ("b", SECONDS + 1), ("c", SECONDS + 2)]
+        assert len(timers) == 3
 
     virtually(run())
 
