@@ -252,7 +252,8 @@ class Settings(BaseModel):
         gt=0,
         le=DAY,
         allow_inf_nan=False,
-        description="Seconds without a sign of life from any peer asked; then the answer is 504.",
+        description="Seconds without a sign of life from any peer asked, then the answer is 504; or from the one that "
+        "answers, then it is cut.",
     )
     race_patience: float = Field(
         default=270.0,

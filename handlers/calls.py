@@ -11,7 +11,7 @@ from handlers.handed import Serving
 from peers.doors import FORWARDED
 from peers.errors import BadRequest
 from peers.guests import Guest, What
-from peers.network.remote import CallsAsked, CallsTold, CallTold
+from peers.network.questions import CallsAsked, CallsTold, CallTold
 from peers.runner import SHORT
 from peers.upstreams.ollama import ModelServer
 

@@ -232,6 +232,7 @@ class Joined:
             self._asking.ways = Ways(
                 contact=network.contact,
                 outbox=network.outbox,
+                vigil=network.vigil,
                 refused=lambda node: network.membership.missed(node, self._clock(), refused=True),
                 silence=self.settings.llm_timeout,
             )
@@ -285,6 +286,7 @@ class Joined:
             serving=self._serving,
             most_connections=settings.max_connections,
             most_per_address=settings.max_connections_per_ip,
+            race_timeout=settings.race_timeout,
         )
 
     def _members(self, address: Address | None) -> tuple[tuple[NodeId, Address], ...]:

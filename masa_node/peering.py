@@ -41,6 +41,7 @@ from peers.network.sessions import Connect, Sessions, peer_connector, peer_sessi
 from peers.network.stake import SharedSecret, Stake
 from peers.network.terms import Bootnode, Terms
 from peers.network.traffic import Traffic
+from peers.network.vigil import Vigil, open_vigil
 from peers.network.whereabouts import Whereabouts
 from peers.wire import NodeId
 
@@ -57,6 +58,7 @@ class Network:
     sessions: Sessions
     contact: Contact
     outbox: Outbox
+    vigil: Vigil
     carrier: Carrier
     fetching: Fetching
     traffic: Traffic
@@ -94,6 +96,8 @@ class Place:
     deny: frozenset[str] = frozenset()
     most_connections: int = 4096
     most_per_address: int = 300
+    race_timeout: float = 30.0
+    """RACE_TIMEOUT, seconds."""
     catalogue: Catalogue = field(default_factory=Catalogue)
     serving: Serving | None = None
     """What it does for its peers; None: nothing."""
@@ -131,6 +135,7 @@ async def networked(
         await stack.enter_async_context(agreeing(contact, me, stake, corrected))
         carrier = await stack.enter_async_context(carrying(membership, contact, traffic, whereabouts, clock))
         outbox = await stack.enter_async_context(open_outbox(contact))
+        vigil = stack.enter_context(open_vigil(contact, place.race_timeout))
         fetcher = await stack.enter_async_context(fetching(membership, contact, place.catalogue, clock))
         rotator = None
         if isinstance(stake, SharedSecret):
@@ -152,7 +157,7 @@ async def networked(
         )
         await stack.enter_async_context(place.listen(_server(between, place), place.sockets, place.context))
         yield Network(
-            stake, membership, sessions, contact, outbox, carrier, fetcher, traffic, whereabouts, clock, rotator
+            stake, membership, sessions, contact, outbox, vigil, carrier, fetcher, traffic, whereabouts, clock, rotator
         )
         await carrier.finish(membership.leave(clock()))
 

@@ -14,8 +14,9 @@ from peers.conversation import LastTurns, prefixes
 from peers.errors import Busy, MasaError
 from peers.metrics import Metrics
 from peers.network.choice import Facts, Needs, choose
+from peers.network.questions import can_serve
 from peers.network.reach import Reach, shown
-from peers.network.remote import Remote, Ways, can_serve, handed
+from peers.network.remote import Remote, Ways, handed
 from peers.network.table import Member
 from peers.network.trust import Trust
 from peers.pace import Pace
@@ -92,7 +93,7 @@ class Asking:
             return []
         known = self._reach.routable()
         some = self._rng.sample(known, min(MOST_WHETHER, len(known)))
-        found = await asyncio.gather(*(can_serve(member, self.ways, call) for member in some))
+        found = await asyncio.gather(*(can_serve(member, self.ways.contact, call) for member in some))
         return [(member, model) for member, model in zip(some, found, strict=True) if model is not None]
 
     async def open(self, call: Call, peers: list[tuple[Member, Model]], *, wait: bool) -> Reply:

@@ -85,15 +85,13 @@ MAY_SPAWN = {
     "peers/network/handing.py",  # a secret handed to all members at once
     "peers/network/outbox.py",  # what peers are to stop is told them all at once, while the network is open
     "peers/network/rotating.py",  # members that came back are handed the secret, while the network is open
+    "peers/network/vigil.py",  # peers that are silent in their answers are asked, while the network is open
     "peers/race.py",  # a task for each runner, ended or cancelled with the race
     "peers/upstreams/own.py",  # all servers asked at once, for as long as one call
 }
 SPAWNERS = {"TaskGroup", "create_task", "ensure_future", "gather", "run_coroutine_threadsafe"}
 
-MAY_SLEEP = {
-    "masa_node/commands/races.py",  # it polls its node, which tells nobody
-    "masa_node/loops.py",
-}
+MAY_SLEEP = {"masa_node/loops.py", "masa_node/commands/races.py"}  # the latter polls its node, which tells nobody
 
 MAY_CATCH_ANYTHING = {
     "masa_node/fast_path_connection.py",  # as aiohttp does for its handlers: the fault is logged, its caller hears 500

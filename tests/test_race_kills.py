@@ -83,6 +83,20 @@ async def test_a_winner_that_is_killed_never_looks_whole(tmp_path: Path, path: s
         await made.history.check(most_sends=5, at_once=True)
 
 
+async def test_a_winner_that_falls_asleep_is_cut_after_race_timeout(tmp_path: Path) -> None:
+    """docs/promises.md B8: of its answer as of a race."""
+    async with machinery(tmp_path, 1, asker={"RACE_TIMEOUT": "2"}) as made:
+        made.voices[0].bend = lambda script: cut_at(script, -1)
+        asking = asyncio.create_task(made.ask())
+        await until(lambda: bool(made.history.questions) and len(made.history.questions[-1].answer) > 0)
+        made.peers[0].running.signal(signal.SIGSTOP)
+        async with asyncio.timeout(30):  # LLM_TIMEOUT would be 300
+            got = await asking
+        made.peers[0].running.signal(signal.SIGCONT)
+        assert got.outcome == "cut", got
+        assert "silent in the middle of its answer" in json.dumps(error_at_end(got))
+
+
 async def test_a_loser_that_is_killed_is_not_noticed(tmp_path: Path) -> None:
     async with machinery(tmp_path, 5) as made:
         gate = asyncio.Event()

@@ -15,6 +15,9 @@ MOST_WAITING = 64 * 1024
 class Source(Protocol):
     """Where an answer comes from."""
 
+    heard_at: float
+    """The loop's time of what came last."""
+
     def hold(self) -> None:
         """Read no more for now."""
         ...
@@ -113,10 +116,19 @@ class Answer:
         self._pieces, self._size = [], 0
         self._sink = sink
 
+    def heard_at(self, now: float) -> float:
+        """The loop's time of what came last of it, which is `now` while its reader is slow."""
+        return now if self.paused else self._source.heard_at
+
+    def give_up(self, error: OSError) -> None:
+        """Right at any time: nothing of it comes any more; whoever reads it hears the error."""
+        if not self.over:
+            self._source.give_up(error)
+
     def close(self) -> None:
         """Right at any time: the connection is given up, unless the answer has come to its end."""
         if not self.over:
-            self._source.give_up(Broken("the answer was closed before its end"))
+            self.give_up(Broken("the answer was closed before its end"))
         elif self._error is not None:
             # The one that was raised holds the frames of whoever read this answer, and these the answer.
             self._error = Broken("the answer is closed")

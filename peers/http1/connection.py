@@ -32,7 +32,6 @@ class Connection(asyncio.Protocol):
         "_finished",
         "_full",
         "_heard",
-        "_heard_at",
         "_interim",
         "_keep",
         "_loop",
@@ -43,6 +42,7 @@ class Connection(asyncio.Protocol):
         "_uploading",
         "_watch",
         "_writable",
+        "heard_at",
         "transport",
     )
 
@@ -69,7 +69,9 @@ class Connection(asyncio.Protocol):
         self._writable: asyncio.Future[None] | None = None
         """Somebody waits until more can be written."""
         self._watch = watch or Watch()
-        self._silence = self._heard_at = 0.0
+        self._silence = 0.0
+        self.heard_at = 0.0
+        """The loop's time of what came last."""
 
     @property
     def open(self) -> bool:
@@ -93,8 +95,8 @@ class Connection(asyncio.Protocol):
         answer = self._answer = Answer(self, self._loop)
         self._bodiless, self._interim, self._heard, self._unframed = bodiless, False, False, 0
         try:
-            self._silence, self._heard_at = silence, self._loop.time()
-            self._watch.begin(self, self._heard_at + silence)
+            self._silence, self.heard_at = silence, self._loop.time()
+            self._watch.begin(self, self.heard_at + silence)
             if len(body) <= TOGETHER:
                 # At the end of this turn, back to back with others: a server that waits is woken once for all of them.
                 self._loop.call_soon(self._send, head + body if body else head)
@@ -125,7 +127,7 @@ class Connection(asyncio.Protocol):
             if answer.status or answer.over:
                 return
             self.transport.write(view[start : start + SLICE])
-            self._heard_at = self._loop.time()
+            self.heard_at = self._loop.time()
         self._uploading = False
 
     # As asyncio calls it
@@ -138,7 +140,7 @@ class Connection(asyncio.Protocol):
         if self._answer is None:
             self.transport.abort()  # nobody asked for it: what comes next could be taken for an answer
             return
-        self._heard, self._heard_at = True, self._loop.time()
+        self._heard, self.heard_at = True, self._loop.time()
         self._unframed += len(data)
         try:
             self._parser.feed_data(data)
@@ -191,7 +193,7 @@ class Connection(asyncio.Protocol):
             self.transport.pause_reading()
 
     def go_on(self) -> None:
-        self._heard_at = self._loop.time()
+        self.heard_at = self._loop.time()
         if not self.transport.is_closing():
             self.transport.resume_reading()
 
@@ -255,7 +257,7 @@ class Connection(asyncio.Protocol):
     def due(self, now: float) -> float:
         if self._answer is None:
             return math.inf
-        return (now if self._answer.paused else self._heard_at) + self._silence
+        return (now if self._answer.paused else self.heard_at) + self._silence
 
     def silent(self) -> None:
         self.give_up(Silent(f"nothing came for {self._silence:g} s"))

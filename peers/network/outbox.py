@@ -15,6 +15,7 @@ import structlog
 from peers.http1.answer import Answer
 from peers.network.contact import Contact, NoContact
 from peers.network.dialing import Address
+from peers.network.questions import CALLS, JSON
 from peers.wire import NodeId
 
 log = structlog.get_logger(__name__)
@@ -27,7 +28,6 @@ GATHERED_SECONDS = 0.003
 STOP_SECONDS = 1.0
 END_SECONDS, LONGEST_END = 1.0, 256 * 1024
 """For which, and how many bytes of which, an answer may go on once its peer has heard that it is to stop."""
-CALLS = "/peer/v1/calls"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +87,7 @@ class Outbox:
     async def _tell(self, node: NodeId, at: Address, stops: list[_Stop]) -> None:
         body = msgspec.json.encode({"stop": [stop.request_id for stop in stops]})
         try:
-            answer = await self._contact.post(
-                node, at, CALLS, body, content_type="application/json", within=STOP_SECONDS
-            )
+            answer = await self._contact.post(node, at, CALLS, body, content_type=JSON, within=STOP_SECONDS)
             if answer.status == 200:
                 await _run_out(stops)
         except NoContact as error:

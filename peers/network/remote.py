@@ -1,9 +1,7 @@
 """Remote: a peer as one of those asked: a call handed to it as it is, its answer judged, then as it comes."""
 
-import asyncio
 import os
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 
 import msgspec
@@ -14,15 +12,16 @@ from peers.meaning import Meaning, definitive
 from peers.network.contact import Contact, NoContact
 from peers.network.dialing import Address, BadAddress
 from peers.network.judged import Judged, broken
-from peers.network.outbox import CALLS, Outbox
+from peers.network.outbox import Outbox
+from peers.network.questions import JSON, doing
 from peers.network.reach import shown
 from peers.network.signatures import Signed, content_digest
 from peers.network.table import Member
+from peers.network.vigil import Vigil
 from peers.runner import Doing, PassedOn
 from peers.upstreams.link import PRINTABLE, read_whole
-from peers.wire import Call, Model, NodeId, Reply, Source
+from peers.wire import Call, NodeId, Reply, Source
 
-JSON = "application/json"
 FORWARD = "/peer/v1/forward"
 NOT_FORWARDED = ("accept-encoding", "content-type")
 """Between nodes nothing is encoded anew, and the type is among what is signed."""
@@ -30,7 +29,6 @@ CROSSING = ("content-type", "content-length", "content-encoding", "retry-after")
 LARGEST_REFUSAL, LARGEST_WORDS = 64 * 1024, 2048
 LATE = 0.25
 """Seconds by which a peer is to give up before we do."""
-ASK_SECONDS = 2.0
 BUSY = (429, 503)
 REFUSALS = frozenset(
     [
@@ -63,33 +61,6 @@ REFUSALS = frozenset(
 ENCODED = "encoded"
 
 
-class CallsAsked(msgspec.Struct, omit_defaults=True):
-    """What a node asks of the calls it has sent: by their `Masa-Request-Id`."""
-
-    ask: list[str] = []
-    """What is done with these?"""
-    stop: list[str] = []
-    """Stop these."""
-    path: str = ""
-    model: str = ""
-    """Would a call for this model be taken on this path?"""
-
-
-class CallTold(msgspec.Struct):
-    """As in Doing."""
-
-    what: str
-    seconds: float
-
-
-class CallsTold(msgspec.Struct):
-    """The calls that are under way, of those asked for."""
-
-    calls: dict[str, CallTold] = {}
-    serves: bool = False
-    """It would be taken."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ways:
     """What every Remote of a network works with."""
@@ -98,8 +69,9 @@ class Ways:
     outbox: Outbox
     refused: Callable[[NodeId], None]
     """Hears of a peer that refused the connection at every address."""
+    vigil: Vigil
     silence: float
-    """Seconds that a peer may be silent in the middle of its answer."""
+    """Seconds that a peer may be silent in the middle of its answer, while it says that it is at work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,15 +129,7 @@ class Remote:
     async def doing(self) -> Doing | None:
         if self._at is None:
             return None
-        body = msgspec.json.encode(CallsAsked(ask=[self._request_id]))
-        try:
-            answer = await self._ways.contact.post(
-                self.node, self._at, CALLS, body, content_type=JSON, within=ASK_SECONDS
-            )
-            told = msgspec.json.decode(answer.body, type=CallsTold).calls.get(self._request_id)
-            return msgspec.convert({"what": told.what, "seconds": min(told.seconds, 1e6)}, Doing) if told else None
-        except (NoContact, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return None
+        return await doing(self._ways.contact, self.node, self._at, self._request_id)
 
     async def _ask(self, call: Call) -> Answer:
         self._request_id = os.urandom(16).hex()
@@ -209,6 +173,8 @@ class Remote:
         if meaning.verdict != "meaningful":
             code = ENCODED if meaning.verdict == ENCODED else "bad_answer"
             raise MasaError(502, code, f"{meaning.verdict}")
+        if self._at is not None:
+            self._ways.vigil.begin(self.node, self._at, self._request_id, response)
         body = Judged(response, b"".join(begin), meaning, self.name)
         return Reply(
             response.status, headers, body.chunks(), "peer", "masa", lambda: self._stop(response),
@@ -223,29 +189,11 @@ class Remote:
 
     def _stop(self, response: Answer) -> None:
         """It is told to stop, unless its answer has come to its end."""
+        self._ways.vigil.end(response)
         if response.over or self._at is None:
             response.close()
         else:
             self._ways.outbox.stop(self.node, self._at, self._request_id, response)
-
-
-async def can_serve(member: Member, ways: Ways, call: Call) -> Model | None:
-    """Whether a peer would take such a call: its path and model are told, and nothing else of it."""
-    body = msgspec.json.encode(CallsAsked(path=call.door.path, model=call.model))
-    with suppress(TimeoutError):
-        async with asyncio.timeout(ASK_SECONDS):
-            for text in member.record.addrs:
-                try:
-                    answer = await ways.contact.post(
-                        member.node, Address.parse(text), CALLS, body, content_type=JSON, within=ASK_SECONDS
-                    )
-                    serves = msgspec.json.decode(answer.body, type=CallsTold).serves
-                except (BadAddress, NoContact):
-                    continue
-                except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                    return None
-                return Model(call.model, frozenset({call.door.dialect})) if serves else None
-    return None
 
 
 async def _check_refusal(response: Answer) -> None:
