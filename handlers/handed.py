@@ -20,7 +20,7 @@ from handlers.middlewares.access import request_id
 from handlers.middlewares.door import JSON, bare
 from handlers.relay import Cut
 from peers.doors import FORWARDED
-from peers.errors import BadRequest, Busy, MasaError, ModelNotFound
+from peers.errors import BadRequest, Busy, MasaError, ModelNotFound, UpstreamUnreachable
 from peers.guests import Guest, Guests
 from peers.metrics import Metrics
 from peers.network.gate import Buckets, Knock
@@ -145,8 +145,11 @@ async def received(one: Handed, body: bytes, between: Between, guest: Guest, tol
 
 
 def _shared(own: Own, name: str) -> Model:
-    """A model that is not shared is not there, as far as peers can tell."""
-    model = own.shared_as(name, f"{name}:latest")
+    """A model that is not shared is not there, as far as peers can tell. Raises MasaError."""
+    names = (name, f"{name}:latest")
+    model = own.shared_as(*names)
+    if model is None and own.waits_for(*names):
+        raise UpstreamUnreachable("its model server cannot be reached now")
     if model is None:
         raise ModelNotFound("this node serves no model of this name to peers")
     return model

@@ -89,6 +89,17 @@ async def test_only_what_is_shared_and_only_these_paths(two: list[Running]) -> N
     assert (answer.status, answer.refused) == (404, "model_not_found")
 
 
+async def test_a_model_whose_server_is_down_is_not_unknown(two: list[Running], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that was under way when it fell: its name is right, and another peer may be asked."""
+    (upstream,) = two[1].node.own.upstreams
+    monkeypatch.setattr(upstream, "rose", lambda: None)  # it is looked at every few seconds
+    upstream.fell("it dropped a connection")
+    answer = await post(two, "/peer/v1/forward/api/show")
+    assert (answer.status, answer.refused) == (502, "upstream_unreachable")
+    answer = await post(two, "/peer/v1/forward/api/show", b'{"model":"secret"}')
+    assert (answer.status, answer.refused) == (404, "model_not_found")
+
+
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"model":1}', b'{"model":"a","Model":"b"}', b'{"model":"../x"}'])
 async def test_a_body_that_cannot_be_routed_by_is_refused(two: list[Running], body: bytes) -> None:
     answer = await post(two, "/peer/v1/forward/api/show", body)

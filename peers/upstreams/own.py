@@ -85,6 +85,11 @@ class Own:
         listed = ((upstream, model) for upstream, model in self._listed() if model.name in names)
         return next((model for upstream, model in listed if self.lends(upstream, model.name)), None)
 
+    def waits_for(self, *names: str) -> bool:
+        """Peers could use a model by one of these names, were its upstream not down."""
+        down = (upstream for upstream in self.upstreams if upstream.status == "down")
+        return any(self.lends(upstream, name) for upstream in down for name in names)
+
     def lends(self, upstream: Upstream | BuiltIn, name: str) -> bool:
         """Whether peers may use its model of this name, by PEER_SERVE. Where LLM_CHAT_URL names eliza, it counts among
         the model servers."""
