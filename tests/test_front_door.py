@@ -55,6 +55,7 @@ class TestHost:
     async def test_no_host_at_all_is_refused_even_of_http_1_0(self, node):
         answer = await ask(node.port, b"GET /api/version HTTP/1.0\r\n\r\n")
         assert (answer.status, code(answer)) == (403, "bad_host")
+        assert b"has no Host; send one" in answer.body
 
     async def test_a_websocket_upgrade_is_refused_before_it(self, node):
         upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",

@@ -86,14 +86,13 @@ def own_hosts(settings: Settings) -> frozenset[str]:
 
 def check_host(request: web.Request, hosts: frozenset[str]) -> None:
     """A page that rebound its name to this machine still sends its own name. Raises MasaError 403 `bad_host`."""
-    if is_own(request.headers.get(hdrs.HOST, ""), hosts):
-        return
-    raise MasaError(
-        403,
-        "bad_host",
-        "this Host is not one of this node's; add it to ALLOWED_HOSTS, or ask by IP address",
-        close=True,
-    )
+    host = request.headers.get(hdrs.HOST)
+    if host is None:
+        text = "the request has no Host; send one, as in `Host: localhost`, or ask by HTTP/1.1, which always has one"
+        raise MasaError(403, "bad_host", text, close=True)
+    if not is_own(host, hosts):
+        text = "this Host is not one of this node's; add it to ALLOWED_HOSTS, or ask by IP address"
+        raise MasaError(403, "bad_host", text, close=True)
 
 
 @functools.lru_cache(maxsize=256)
