@@ -106,7 +106,7 @@ class Settings(BaseModel):
     llm_cf_url: Url | None = Field(
         default=None,
         description="Cloudflare: a base that ends in workers-ai/ or ai/run/, or the URL of an own Worker.",
-        examples=["https://worker.example"],
+        examples=["https://gateway.ai.cloudflare.com/v1/ACCOUNT/GATEWAY/workers-ai/"],
     )
     llm_cf_token: Secret | None = Field(default=None, description="Cloudflare's API token.")
     llm_cf_gateway_token: Secret | None = Field(default=None, description="Token of Cloudflare's AI Gateway.")
@@ -124,16 +124,28 @@ class Settings(BaseModel):
         examples=["openai"],
     )
     openai_api_key: Secret | None = Field(default=None, description="Key for OpenAI.")
-    llm_openai_url: Url | None = Field(default=None, description="Base URL for OpenAI, when it is not its own.")
+    llm_openai_url: Url | None = Field(
+        default=None, description="Base URL for OpenAI, when it is not its own.", examples=["https://openai.example"]
+    )
     llm_openai_models: Models = Field(default=(), description="Comma list of the models to offer from OpenAI.")
     groq_api_key: Secret | None = Field(default=None, description="Key for Groq.")
-    llm_groq_url: Url | None = Field(default=None, description="Base URL for Groq, when it is not its own.")
+    llm_groq_url: Url | None = Field(
+        default=None, description="Base URL for Groq, when it is not its own.", examples=["https://groq.example"]
+    )
     llm_groq_models: Models = Field(default=(), description="Comma list of the models to offer from Groq.")
     deepseek_api_key: Secret | None = Field(default=None, description="Key for DeepSeek.")
-    llm_deepseek_url: Url | None = Field(default=None, description="Base URL for DeepSeek, when it is not its own.")
+    llm_deepseek_url: Url | None = Field(
+        default=None,
+        description="Base URL for DeepSeek, when it is not its own.",
+        examples=["https://deepseek.example"],
+    )
     llm_deepseek_models: Models = Field(default=(), description="Comma list of the models to offer from DeepSeek.")
     anthropic_api_key: Secret | None = Field(default=None, description="Key for Anthropic.")
-    llm_anthropic_url: Url | None = Field(default=None, description="Base URL for Anthropic, when it is not its own.")
+    llm_anthropic_url: Url | None = Field(
+        default=None,
+        description="Base URL for Anthropic, when it is not its own.",
+        examples=["https://anthropic.example"],
+    )
     llm_anthropic_models: Models = Field(default=(), description="Comma list of the models to offer from Anthropic.")
     llm_timeout: float = Field(
         default=300.0,

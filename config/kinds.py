@@ -36,7 +36,8 @@ _WORD = re.compile(r"[!-~]+")
 class Wrong(ValueError):
     """A value that cannot be taken. Neither text repeats it."""
 
-    def __init__(self, what: str, remedy: str) -> None:
+    def __init__(self, what: str, remedy: str | None = None) -> None:
+        """Without a remedy of its own, the setting's example is one."""
         super().__init__(what)
         self.what = what
         self.remedy = remedy
@@ -124,16 +125,15 @@ def origin(text: str) -> str:
 
 def url(text: str) -> str:
     """An http or https URL, kept as it was written."""
-    remedy = "write it as in http://127.0.0.1:11434"
     if not text.isprintable() or " " in text:
-        raise Wrong("is a URL with blanks or control characters", remedy)
+        raise Wrong("is a URL with blanks or control characters")
     try:
         parts = URL(text)
         port = parts.port
     except ValueError:
-        raise Wrong("is not a URL", remedy) from None
+        raise Wrong("is not a URL") from None
     if parts.scheme not in ("http", "https") or not port or not is_host(parts.raw_host or ""):
-        raise Wrong("is not an http:// or https:// URL with a host", remedy)
+        raise Wrong("is not an http:// or https:// URL with a host")
     if parts.fragment:
         raise Wrong("is a URL with a fragment", "leave out # and what follows it")
     return text

@@ -55,7 +55,8 @@ def in_words(error: ErrorDetails, source: str, example: str | None) -> Problem:
     if isinstance(wrong, Wrong):
         what, remedy = wrong.what, wrong.remedy
     else:
-        what = _WORDS.get(error["type"], "is not understood").format_map(context)
+        what, remedy = _WORDS.get(error["type"], "is not understood").format_map(context), None
+    if remedy is None:
         remedy = (
             f"write for example {name}={example}, or leave it out" if example else "write it again, or leave it out"
         )
