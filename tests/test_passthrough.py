@@ -226,7 +226,9 @@ class TestCut:
             await wire.read_head()
             ending = await wire.read_to_end()
             assert not ending.clean
-            assert json.loads(ending.body.splitlines()[-1])["code"] == "upstream_timeout"
+            told = json.loads(ending.body.splitlines()[-1])
+            assert told["code"] == "upstream_timeout"
+            assert "raise LLM_TIMEOUT" in told["error"]
             await inference(server)[-1].abandoned.wait()
 
 

@@ -25,6 +25,7 @@ KEPT_SECONDS = 4.0
 CROSSING = ("content-type", "content-length", "content-encoding", "retry-after")
 RATE_LIMITS = ("x-ratelimit-", "anthropic-ratelimit-", "ratelimit-")
 PRINTABLE = re.compile(r"[\t\x20-\x7e]*")
+TOO_SILENT = "raise LLM_TIMEOUT if the model needs longer, or look at the server"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,7 @@ class Link:
             text = f"{place.name} dropped the connection before its answer. {place.remedy}"
             raise UpstreamUnreachable(text) from error
         except Silent as error:
-            text = f"{place.name} was silent for longer than LLM_TIMEOUT before its first byte"
+            text = f"{place.name} was silent for longer than LLM_TIMEOUT before its first byte; {TOO_SILENT}"
             raise UpstreamTimeout(text) from error
         except NotHttp as error:
             raise UpstreamBroken(f"{place.name} sent an answer that is not HTTP. {place.remedy}") from error
@@ -150,7 +151,8 @@ class Body:
 
     def _told(self, error: OSError) -> UpstreamTimeout | UpstreamBroken:
         if isinstance(error, Silent):
-            return UpstreamTimeout(f"{self._place.name} fell silent in the middle of its answer (LLM_TIMEOUT)")
+            text = f"{self._place.name} fell silent in the middle of its answer, for longer than LLM_TIMEOUT"
+            return UpstreamTimeout(f"{text}; {TOO_SILENT}")
         return UpstreamBroken(f"{self._place.name} broke off its answer")
 
 
