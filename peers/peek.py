@@ -3,6 +3,7 @@
 import json
 import re
 import zlib
+from codecs import BOM_UTF8
 
 import msgspec
 
@@ -93,6 +94,9 @@ def _lenient(body: bytes) -> dict[str, msgspec.Raw]:
     except UnicodeDecodeError as error:
         raise BadRequest("invalid_body", f"the body is not UTF-8 (at byte {error.start + 1})") from None
     except json.JSONDecodeError as error:
+        if body.startswith(BOM_UTF8):
+            text = "the body begins with a byte order mark, which JSON never has (RFC 8259 section 8.1); leave it out"
+            raise BadRequest("invalid_body", text) from None
         raise BadRequest("invalid_body", f"the body is not JSON (at character {error.pos + 1})") from None
     except (RecursionError, ValueError):
         raise BadRequest("invalid_body", "the body is nested too deep, or has a number too long, to be read") from None

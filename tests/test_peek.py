@@ -226,6 +226,10 @@ class TestWhatUpstreamsTake:
     def test_the_error_says_where(self, body, where):
         assert where in refused(body).text
 
+    def test_a_byte_order_mark_is_named(self):
+        assert "begins with a byte order mark" in refused(b'\xef\xbb\xbf{"model":"llama3"}').text
+        assert peek('{"model":"llama3","x":"\ufeff"}'.encode(), CHAT) == Peek("llama3", None)
+
 
 class TestAtTheDoor:
     @pytest.fixture
