@@ -91,7 +91,8 @@ def gather(environ: Mapping[str, str], env_file: Path | None) -> Gathered:
     notes = [f"{file.label} line {entry.line} cannot be read" for entry in unread if entry.meant not in names]
     notes += [note for one in used.values() for note in one.notes]
     notes += [f"{key} is set but not used; PROVIDERS={value} switches it on" for key, value in idle.items()]
-    notes += [*_unknown_names(places), *_later_names(places), *_open_to_others(env_file, file)]
+    notes += [*_unknown_names(places), *_set_twice(entries, file), *_later_names(places)]
+    notes += _open_to_others(env_file, file)
     problems = [one.problem for one in used.values() if one.problem]
     # A setting that was meant and is lost may be what keeps strangers out.
     problems += [
@@ -193,8 +194,7 @@ def _idle_keys(found: Mapping[str, Found]) -> dict[str, str]:
 
 def _unknown_names(places: tuple[Place, ...]) -> Iterator[str]:
     """Names that look like a setting's. The environment is everybody's: there only ours by their beginning."""
-    known = {*setting_names(), *(f"{name}_FILE" for name in secret_names())}
-    known |= {PREFIX + name for name in known}
+    known = _known_names()
     for place in places:
         for name in place.texts:
             ours = place.lines or name.startswith(("LLM_", PREFIX))
@@ -202,6 +202,18 @@ def _unknown_names(places: tuple[Place, ...]) -> Iterator[str]:
                 near = min(known, key=lambda other: (distance(name.upper(), other), other))
                 if distance(name.upper(), near) <= 2:
                     yield f"{place.where(name)}: {name} is not a setting; did you mean {near}?"
+
+
+def _known_names() -> set[str]:
+    known = {*setting_names(), *(f"{name}_FILE" for name in secret_names())}
+    return known | {PREFIX + name for name in known}
+
+
+def _set_twice(entries: tuple[Entry, ...], file: Place) -> Iterator[str]:
+    known, first = _known_names(), dict[str, int]()
+    for entry in entries:
+        if entry.name in known and (line := first.setdefault(entry.name, entry.line)) != entry.line:
+            yield f"{file.label} line {entry.line}: {entry.name} is set on line {line} already; the last one counts"
 
 
 def _later_names(places: tuple[Place, ...]) -> Iterator[str]:

@@ -113,6 +113,14 @@ def test_a_secret_beside_its_file_wins_and_is_told(tmp_path: Path) -> None:
     assert found.notes == ("API_KEYS_FILE is not used, because API_KEYS is set",)
 
 
+def test_a_setting_that_stands_twice_in_the_file_is_told(tmp_path: Path) -> None:
+    found = told({}, "PORT=1\nOTHER=1\nMASA_PORT=7\nPORT=2\nOTHER=2\nPORT=3\n", tmp_path)
+    assert found.values == {"port": "7"}
+    assert found.notes == tuple(
+        f".env line {line}: PORT is set on line 1 already; the last one counts" for line in (4, 6)
+    )
+
+
 @pytest.mark.parametrize("content", [None, b"", b" \n", b"\xff", b"x" * 70_000])
 def test_a_secret_file_that_says_nothing_is_a_problem(content: bytes | None, tmp_path: Path) -> None:
     file = tmp_path / "canary-secret"
