@@ -34,11 +34,18 @@ def _open_api(settings: Settings) -> Iterator[Conflict]:
             {"host", "api_keys", "allow_open_api"},
             Problem(
                 "HOST",
-                "lets other machines call this node, and there are no API_KEYS",
+                f"{_how_open(settings.host)}, and there are no API_KEYS",
                 "set API_KEYS, or HOST=127.0.0.1 (MASA_HOST=127.0.0.1 where another program sets HOST), "
                 "or ALLOW_OPEN_API=true to let anybody call",
             ),
         )
+
+
+def _how_open(host: str) -> str:
+    """Names are not looked up here."""
+    if is_address(host):
+        return "lets other machines call this node"
+    return "is neither an IP address nor localhost, so that it may let other machines call this node"
 
 
 def _no_key(settings: Settings) -> Iterator[Conflict]:

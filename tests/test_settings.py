@@ -95,6 +95,23 @@ def test_any_other_host_needs_a_key_or_a_word(host: str, tmp_path: Path) -> None
     assert settings_of({"HOST": host, "ALLOW_OPEN_API": "true"}, tmp_path).host == host
 
 
+def test_what_is_no_address_is_not_said_to_be_one(tmp_path: Path) -> None:
+    for host, no_address in (("192.168.1.2", False), ("127.1", True), ("node.invalid", True)):
+        assert ("neither an IP address nor localhost" in problems_of({"HOST": host}, tmp_path)["HOST"]) is no_address
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("LLM_CHAT_URL", "write for example LLM_CHAT_URL=http://127.0.0.1:11434, or leave it out"),
+        ("LLM_CF_URL", "write for example LLM_CF_URL=https://gateway.ai.cloudflare.com/v1/ACCOUNT/GATEWAY/workers-ai/"),
+        ("LLM_GROQ_URL", "write for example LLM_GROQ_URL=https://groq.example, or leave it out"),
+    ],
+)
+def test_what_is_no_url_is_told_with_an_example_of_its_setting(name: str, remedy: str, tmp_path: Path) -> None:
+    assert remedy in problems_of({**ALL_PROVIDERS, name: "x"}, tmp_path)[name]
+
+
 @pytest.mark.parametrize(
     ("url", "needs_token"),
     [
