@@ -63,6 +63,14 @@ async def test_without_a_node_a_command_says_how_to_start_one(name: str, tmp_pat
     assert done.err == f"masa-node: no node answers at {url}; start one with `masa-node run`\n"
 
 
+async def test_a_node_asked_by_https_is_told_to_speak_plain_http(node: RunningNode, tmp_path: Path) -> None:
+    done = await command(tmp_path, "status", "--url", node.url.replace("http:", "https:"))
+    assert (done.code, done.out) == (1, "")
+    assert "no TLS with a node" in done.err
+    assert "a node itself speaks plain http" in done.err
+    assert "start one" not in done.err
+
+
 async def test_what_is_no_node_is_not_asked(model_server: ModelServer, tmp_path: Path) -> None:
     done = await command(tmp_path, "chat", "--url", model_server.url, "hi")
     assert done.code == 1

@@ -66,7 +66,10 @@ class NodeApi:
         connection = kind(parts.hostname or "", parts.port, timeout=CONNECT_SECONDS)
         try:
             connection.connect()
-        except (OSError, UnicodeError):
+        except (OSError, UnicodeError) as error:
+            if parts.scheme == "https":
+                plain = "a node itself speaks plain http, as in --url http://127.0.0.1:8080"
+                raise NodeError(f"no TLS with a node at {self.url} ({error}); {plain}") from None
             raise NodeError(f"no node answers at {self.url}; start one with `masa-node run`") from None
         return connection
 
