@@ -1,7 +1,9 @@
 """`models` and `status` as their users run them, and how every command finds its node."""
 
+import asyncio
 import json
 import re
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,11 @@ import pytest
 from masa_node.commands.node_api import NodeApi, NodeError, find_node
 from masa_node.commands.status import duration
 from tests.commands import command, unused_port
-from tests.fakes import DIE, JSON, ModelServer, Script
+from tests.fakes import DIE, JSON, ModelServer, Script, answer
+from tests.networks import PEERS
 from tests.processes import RunningNode, running_node
+from tests.waiting import until
+from tests.wrong_settings import OTHER_SECRET, SECRET
 
 KEY = "a-key-of-this-node"
 
@@ -128,6 +133,40 @@ async def test_the_status_names_what_is_wrong(model_server: ModelServer, tmp_pat
         "refused the connection",
     ):
         assert fact in table.out
+
+
+@pytest.mark.parametrize(("kind", "stake"), [("secret", "by secret"), ("certificate", "ends in 66 d")])
+async def test_the_stake_of_a_peer_is_told_in_words(kind: str, stake: str, tmp_path: Path) -> None:
+    peer = {"name": "attic-abc", "status": "alive", "stake": {"proven": True, "until": time.time() + 66 * 86400}}
+    async with ModelServer(extra_headers={"X-Masa-Node": "abc"}) as server:
+        server.script("/api/v1/peers", answer({"peers": [peer, {"name": "den-def", "stake": {"proven": False}}]}))
+        server.script("/api/v1/node", answer({"network": {"id": "abc", "stake": kind}}))
+        done = await command(tmp_path, "peers", "--url", server.url)
+    _, attic, den = done.out.splitlines()
+    assert stake in attic
+    assert "not proven" in den
+
+
+async def test_who_was_called_in_vain_is_named_where_there_are_no_peers(tmp_path: Path) -> None:
+    """As with a wrong secret: the node at that address is of another network."""
+    other, node = tmp_path / "other", tmp_path / "node"
+    for folder in (other, node):
+        await asyncio.to_thread(folder.mkdir)
+    async with running_node(other, {**PEERS, "NETWORK_SECRET": SECRET}) as theirs:
+        place = f"127.0.0.1:{(await theirs.event('network_open'))['port']}"
+        settings = {**PEERS, "NETWORK_SECRET": OTHER_SECRET, "BOOTNODES": place}
+        async with running_node(node, settings) as ours:
+
+            async def told() -> bool:
+                return place in (await command(node, "peers", "--url", ours.url)).out
+
+            await until(told, 10)
+            done = await command(node, "peers", "--url", ours.url)
+            alone = await command(other, "peers", "--url", theirs.url)
+    assert f"{place}: what answers there is no node of a network of ours\n" in done.out
+    assert "`masa-node doctor` says what to do" in done.out
+    assert "invite" not in done.out
+    assert alone.out.startswith("no peers: `masa-node invite`")
 
 
 @pytest.mark.parametrize(

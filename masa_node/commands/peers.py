@@ -2,7 +2,7 @@
 
 import argparse
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from rich.table import Table
@@ -24,10 +24,24 @@ def _peers(node: NodeApi, as_json: bool) -> None:
         print_json(body)
         return
     peers = read_object(body).get("peers") or []
-    console().print(_table(peers, time.time()) if peers else Text(NOBODY))
+    network = read_object(node.get("/api/v1/node")).get("network") or {}
+    if peers:
+        console().print(_table(peers, network.get("stake") == "secret", time.time()))
+    else:
+        console().print(Text("\n").join(map(cell, _nobody(network.get("bootnodes") or {}))))
 
 
-def _table(peers: Iterable[dict[str, Any]], now: float) -> Table:
+def _nobody(called: Mapping[str, str]) -> Iterator[str]:
+    """`called`: what came of the last call to each bootnode; empty where it answers."""
+    in_vain = [f"  {place}: {why}" for place, why in called.items() if why]
+    if in_vain:
+        yield from ("no peers; of BOOTNODES, or of those that the token names, these were tried:", *in_vain)
+        yield "`masa-node doctor` says what to do"
+    else:
+        yield NOBODY
+
+
+def _table(peers: Iterable[dict[str, Any]], by_secret: bool, now: float) -> Table:
     heads = ("name", "state", "stake", "models", "latency", "last heard", "address", "")
     table = Table(*heads, box=None, pad_edge=False, header_style="bold")
     for number in (3, 4):
@@ -37,7 +51,7 @@ def _table(peers: Iterable[dict[str, Any]], now: float) -> Table:
         table.add_row(
             cell(peer.get("name")),
             cell(peer.get("status")),
-            cell(_stake(peer.get("stake") or {}, now)),
+            cell(_stake(peer.get("stake") or {}, by_secret, now)),
             cell(peer.get("models")),
             cell(f"{latency:.0f} ms" if isinstance(latency := peer.get("latency_ms"), int | float) else ""),
             cell(f"{max(0.0, now - heard):.0f} s ago" if isinstance(heard, int | float) else "never"),
@@ -47,8 +61,11 @@ def _table(peers: Iterable[dict[str, Any]], now: float) -> Table:
     return table
 
 
-def _stake(told: dict[str, Any], now: float) -> str:
+def _stake(told: dict[str, Any], by_secret: bool, now: float) -> str:
+    """What a member proves by the secret ends too, but it renews that by itself."""
     if not told.get("proven"):
         return "not proven"
+    if by_secret:
+        return "by secret"
     until = told.get("until")
-    return f"for {max(0.0, until - now) / 86400:.0f} d" if isinstance(until, int | float) else "proven"
+    return f"ends in {max(0.0, until - now) / 86400:.0f} d" if isinstance(until, int | float) else "proven"
