@@ -140,11 +140,13 @@ async def test_the_stake_of_a_peer_is_told_in_words(kind: str, stake: str, tmp_p
     peer = {"name": "attic-abc", "status": "alive", "stake": {"proven": True, "until": time.time() + 66 * 86400}}
     async with ModelServer(extra_headers={"X-Masa-Node": "abc"}) as server:
         server.script("/api/v1/peers", answer({"peers": [peer, {"name": "den-def", "stake": {"proven": False}}]}))
-        server.script("/api/v1/node", answer({"network": {"id": "abc", "stake": kind}}))
+        network = {"id": "abc", "stake": kind, "notices": [{"code": "shut_out", "text": "2 peers refuse this node"}]}
+        server.script("/api/v1/node", answer({"network": network}))
         done = await command(tmp_path, "peers", "--url", server.url)
-    _, attic, den = done.out.splitlines()
+    _, attic, den, notice = done.out.splitlines()
     assert stake in attic
     assert "not proven" in den
+    assert notice == "2 peers refuse this node"
 
 
 async def test_who_was_called_in_vain_is_named_where_there_are_no_peers(tmp_path: Path) -> None:

@@ -29,6 +29,8 @@ def _peers(node: NodeApi, as_json: bool) -> None:
         console().print(_table(peers, network.get("stake") == "secret", time.time()))
     else:
         console().print(Text("\n").join(map(cell, _nobody(network.get("bootnodes") or {}))))
+    for notice in network.get("notices") or ():  # as to a node that is shut out, which sees all others alive
+        console().print(cell(notice.get("text")), style="yellow")
 
 
 def _nobody(called: Mapping[str, str]) -> Iterator[str]:
