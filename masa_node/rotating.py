@@ -27,7 +27,7 @@ async def rotate(joined: Joined, names: list[str], *, at_once: bool) -> Rotated:
     if network is None or network.rotating is None:
         raise MasaError(409, "no_secret", joined.why or NONE_TO_ROTATE)
     known = {member.node: shown(member.record) for member in network.membership.roster.members()}
-    left_out = named(names, joined.who.id, known)
+    left_out = named(names, joined.who.id, joined.who.shown, known)
     told = await network.rotating.begin(left_out, only_others=bool(left_out), at_once=at_once)
     later = {f"{known[node]} ({node[:8]})": why for node, why in told.items() if why}
     got = [known[node] for node, why in told.items() if not why]

@@ -152,14 +152,21 @@ FIRST, SECOND, _ = KNOWN
     ],
 )
 def test_a_member_is_named_by_id_or_name(name: str, meant: NodeId) -> None:
-    assert named([name], an_id(Random(1)), KNOWN) == {meant}
+    assert named([name], an_id(Random(1)), "attic-me", KNOWN) == {meant}
 
 
 @pytest.mark.parametrize("name", ["attic", "abcde", "nobody", "", NODE])
 def test_a_name_that_is_unclear_is_told_with_the_candidates(name: str) -> None:
     with pytest.raises(UnknownName) as told:
-        named([FIRST, name], NODE, KNOWN)
+        named([FIRST, name], NODE, "lap-top-xyz", KNOWN)
     assert name == NODE or (FIRST in str(told.value) and SECOND in str(told.value))
+
+
+@pytest.mark.parametrize("name", ["n2", "n2-tuvwxy", "tuvwxyz", "tuvwxyz" + "q" * 45])
+def test_this_node_is_told_apart_from_nobody(name: str) -> None:
+    me = NodeId("tuvwxyz" + "q" * 45)
+    with pytest.raises(UnknownName, match=f"^{name} is this node itself; run this on a node that stays$"):
+        named([name], me, "n2-tuvwxy", KNOWN)
 
 
 # On disk

@@ -72,7 +72,7 @@ def _on_folder(settings: Settings, without: list[str], at_once: bool) -> int:
             hint(f"masa-node: {NO_NETWORK}")
             return 1
         known = _remembered(store)
-        left_out = named(without, me, known)
+        left_out = named(without, me, f"{settings.node_name}-{me[:6]}", known)
         others = [me, *(node for node in known if node not in left_out)]
         admitted = () if at_once else others if left_out else None
         rotation = rotate(secrets[0], Secret.new(), time.time(), admitted)

@@ -109,30 +109,36 @@ class UnknownName(ValueError):
     """No node, or more than one, goes by a name; the text says which, and whom it may mean."""
 
 
-def named(names: Iterable[str], me: NodeId, known: Mapping[NodeId, str]) -> frozenset[NodeId]:
+def named(names: Iterable[str], me: NodeId, called: str, known: Mapping[NodeId, str]) -> frozenset[NodeId]:
     """The nodes that `names` mean: each an id, six characters or more of one, or a name, as lists show it or without
     the characters of its id.
 
-    `known`: what each is called. A whole id may be unknown: members are forgotten in time. Raises UnknownName.
+    `called`, `known`: what this node is called, and each other one. A whole id may be unknown: members are forgotten in
+    time. Raises UnknownName.
     """
-    found = frozenset(_one(name, known) for name in names)
-    if me in found:
-        raise UnknownName(f"{me} is this node itself; run this on a node that stays")
-    return found
+    found = {name: _one(name, me, called, known) for name in names}
+    if own := [name for name, node in found.items() if node == me]:
+        raise UnknownName(f"{own[0]} is this node itself; run this on a node that stays")
+    return frozenset(found.values())
 
 
-def _one(name: str, known: Mapping[NodeId, str]) -> NodeId:
+def _one(name: str, me: NodeId, called: str, known: Mapping[NodeId, str]) -> NodeId:
     if ID.fullmatch(name):
         return NodeId(name)
-    meant = [node for node, shown in known.items() if name in (shown, shown.rpartition("-")[0])]
-    if not meant and len(name) >= SHORTEST_NAME:
-        meant = [node for node in known if node.startswith(name)]
+    meant = _called(name, known) or _called(name, {me: called})
     if len(meant) == 1:
         return meant[0]
     if meant:
         raise UnknownName(f"{name} may be {_listed(meant, known)}; write more of the id")
     whole = "a node that has been gone for long is named by its whole id"
     raise UnknownName(f"no member is called {name}; there are {_listed(list(known), known)}; {whole}")
+
+
+def _called(name: str, known: Mapping[NodeId, str]) -> list[NodeId]:
+    meant = [node for node, shown in known.items() if name in (shown, shown.rpartition("-")[0])]
+    if not meant and len(name) >= SHORTEST_NAME:
+        meant = [node for node in known if node.startswith(name)]
+    return meant
 
 
 def _listed(nodes: Sequence[NodeId], known: Mapping[NodeId, str]) -> str:
