@@ -98,9 +98,11 @@ def socket_path(folder: Path) -> Path:
 
 @web.middleware
 async def disk_faults(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """What a command asked for was not kept, and its owner is told why."""
+    """What a command asked for was not kept, or what was kept is damaged, and its owner is told why."""
     try:
         return await handler(request)
+    except BadToken as error:
+        raise MasaError(409, "bad_secret", str(error)) from None
     except OSError as error:
         raise MasaError(500, "not_kept", f"not done: {not_written(error)}") from error
 
@@ -124,7 +126,7 @@ async def join(request: web.Request) -> web.Response:
         raise BadRequest("invalid_token", str(error)) from None
     joined = request.app[JOINED]
     await joined.join(token)
-    answered = await joined.try_members(token)
+    answered = await joined.try_members(token) if token.members else {}
     return _json({"answered": answered, "open": joined.network is not None, "why": joined.why})
 
 

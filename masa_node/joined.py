@@ -105,7 +105,7 @@ class Joined:
         return Invite(means.secrets[0], self._members(address))
 
     async def join(self, invite: Invite) -> None:
-        """Enter the network of this token, leaving any other one. Raises BadRequest."""
+        """Enter the network of this token, leaving any other one: `masa-node join` has asked. Raises BadRequest."""
         self._check_free()
         await self._forget()
         await asyncio.to_thread(self.store.keep_secrets, (invite.secret,))

@@ -108,7 +108,7 @@ async def kept(node: RunningNode, disk: Path) -> int:
 async def test_on_a_full_disk_there_is_no_new_identity_and_nothing_half_made(tmp_path: Path, disk: Path) -> None:
     async with on_disk(tmp_path, disk, FILL, ready=False) as node:
         assert await node.wait() == 1
-    assert "its disk is full; make room, or set MASA_DIR" in node.output
+    assert "its disk is full); make room, or set MASA_DIR" in node.output
     assert "Traceback" not in node.output
     shown = small_disk(disk, FILL, ending='{ "$@" 2>/dev/null; ls -A masa; }')
     done = await asyncio.create_subprocess_exec(
@@ -130,7 +130,7 @@ async def test_with_its_key_there_it_starts_on_a_full_disk_and_is_in_its_network
 async def test_a_folder_that_cannot_be_written_is_told_at_the_start(tmp_path: Path, disk: Path) -> None:
     async with on_disk(tmp_path, disk, STARTED_ONCE, READ_ONLY, ready=False) as node:
         assert await node.wait() == 1
-    assert "cannot be used (Read-only file system; make it writable, or set MASA_DIR" in node.output
+    assert "cannot be used (Read-only file system); make it writable, or set MASA_DIR" in node.output
     assert "Traceback" not in node.output
 
 

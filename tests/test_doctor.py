@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -101,6 +102,29 @@ def test_a_folder_that_cannot_be_used_is_a_failure(kind: str, tmp_path: Path) ->
     (found,) = check_folder(place / "masa", running=False)
     assert found.status == "fail"
     assert "MASA_DIR" in (found.remedy or "")
+
+
+@pytest.mark.parametrize("target", ["nowhere", "masa"])
+def test_a_link_that_leads_nowhere_is_no_folder_that_is_yet_to_be_made(target: str, tmp_path: Path) -> None:
+    (tmp_path / "masa").symlink_to(tmp_path / target)
+    (found,) = check_folder(tmp_path / "masa", running=False)
+    assert (found.status, "what is in the way" in (found.remedy or "")) == ("fail", True)
+
+
+def test_a_folder_where_the_lock_belongs_is_told(tmp_path: Path) -> None:
+    load_identity(tmp_path)
+    (tmp_path / "lock").mkdir()
+    found = list(check_folder(tmp_path, running=False))[-1]
+    assert (found.status, f"(Is a directory: {tmp_path / 'lock'})" in found.what) == ("fail", True)
+
+
+def test_a_full_disk_needs_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(**_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", full)
+    (found,) = check_folder(tmp_path, running=False)
+    assert (found.status, found.remedy) == ("fail", "make room, or set MASA_DIR to a folder of your own")
 
 
 @pytest.mark.parametrize(

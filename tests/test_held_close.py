@@ -1,12 +1,13 @@
-"""A network's secret is for its owner's eyes, and no command enters a network that the settings rule out."""
+"""A network's secret is for its owner's eyes and never lost unasked; no command enters what the settings rule out."""
 
 import asyncio
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
 from peers.network.store import Store
-from peers.network.tokens import BadToken, Secret
+from peers.network.tokens import BadToken, Secret, parse_invite
 from tests.commands import command
 from tests.fleet import SECRET
 from tests.processes import running_node
@@ -30,6 +31,52 @@ async def test_a_node_with_such_a_secret_runs_alone_and_says_why(tmp_path: Path)
     (tmp_path / "masa" / "network" / "secret").chmod(0o644)
     async with running_node(tmp_path, {"PEER_PORT": "0", "MDNS": "false"}) as node:
         assert "chmod 600" in (await node.event("network_closed"))["reason"]
+        done = await command(tmp_path, "invite")
+    assert (done.code, done.out) == (1, "")
+    assert "chmod 600" in done.err
+
+
+@pytest.mark.parametrize("runs", [False, True])
+async def test_a_secret_is_replaced_only_by_one_who_says_so(tmp_path: Path, *, runs: bool) -> None:
+    """Its network may have no other member."""
+    own = parse_invite((await command(tmp_path, "invite")).out).secret
+    store = Store(tmp_path / "masa")
+    async with AsyncExitStack() as stack:
+        if runs:
+            env = {"PEER_HOST": "127.0.0.1", "PEER_PORT": "0", "MDNS": "false"}
+            node = await stack.enter_async_context(running_node(tmp_path, env))
+            await node.event("network_open")
+        done = await command(tmp_path, "join", SECRET.text)
+        assert (done.code, done.out) == (2, "")
+        assert f"this node is in network {own.network()[:8]}, and the token is of another one" in done.err
+        assert "`masa-node leave` first, or join with --leave" in done.err
+        assert await asyncio.to_thread(store.secrets) == (own,)
+        assert (await command(tmp_path, "join", own.text)).code == 0
+        done = await command(tmp_path, "join", "--leave", SECRET.text)
+        assert done.code == 0, done.err
+        assert "Can this machine reach" not in done.err
+        assert ("names no address" in done.err) == runs
+        assert await asyncio.to_thread(store.secrets) == (SECRET,)
+        assert (await command(tmp_path, "leave")).code == 0
+        assert (await command(tmp_path, "join", own.text)).code == 0
+        assert await asyncio.to_thread(store.secrets) == (own,)
+
+
+async def test_a_token_from_before_a_rotation_does_not_take_a_member_back(tmp_path: Path) -> None:
+    old = (await command(tmp_path, "invite")).out
+    assert (await command(tmp_path, "rotate")).code == 0
+    kept = await asyncio.to_thread(Store(tmp_path / "masa").secrets)
+    assert (await command(tmp_path, "join", old.strip())).code == 2
+    assert await asyncio.to_thread(Store(tmp_path / "masa").secrets) == kept
+
+
+@pytest.mark.parametrize("kept", [b"no secret", SECRET.text[:-1].encode(), b"\xff\xfe"])
+def test_a_damaged_secret_is_told_with_its_file_and_never_replaced(tmp_path: Path, kept: bytes) -> None:
+    store, file = Store(tmp_path), tmp_path / "network" / "secret"
+    store.keep_secrets((SECRET,))
+    file.write_bytes(kept)
+    with pytest.raises(BadToken, match=f"{file} holds no network's secret; write .* or remove that file"):
+        store.secrets()
 
 
 @pytest.mark.parametrize("words", [("join", SECRET.text), ("leave",)])

@@ -4,29 +4,30 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
-from config.settings import Settings
-from masa_node.commands.membership import ask_node, hint, with_settings
+from config.settings import ConfigError, Problem, Settings
+from masa_node.commands.membership import BadUse, ask_node, hint, with_settings
 from masa_node.joined import BY_CERTIFICATE
 from peers.network.identity import load_identity, locked
 from peers.network.store import Store
-from peers.network.tokens import BadToken, parse_invite
+from peers.network.tokens import BadToken, Secret, parse_invite
 
 
 def main(arguments: argparse.Namespace) -> int:
-    return with_settings(lambda settings: _join(settings, arguments.token))
+    return with_settings(lambda settings: _join(settings, arguments.token, leave=arguments.leave))
 
 
-def _join(settings: Settings, given: str | None) -> int:
+def _join(settings: Settings, given: str | None, *, leave: bool) -> int:
     token = _token(given)
     try:
         invite = parse_invite(token)
     except BadToken as error:
-        hint(f"masa-node: {error}")
-        return 2
+        raise BadUse(str(error)) from None
     if settings.network_id:
-        hint(f"masa-node: {BY_CERTIFICATE}")
-        return 2
+        raise BadUse(BY_CERTIFICATE)
+    if not leave:
+        _check_free(settings, invite.secret)
     told = ask_node(settings.masa_dir, "/join", {"token": token})
     if told is None:
         load_identity(settings.masa_dir)
@@ -37,18 +38,48 @@ def _join(settings: Settings, given: str | None) -> int:
             store.keep_contacts(list(invite.members))
         hint("Joined. No node runs on this folder: `masa-node run` takes it up.")
         return 0
-    for address, answer in told["answered"].items():
+    return _tell(told)
+
+
+def _check_free(settings: Settings, secret: Secret) -> None:
+    """A secret is never replaced unasked: where no other member has it, its network would be lost. Raises BadUse.
+
+    That of NETWORK_SECRET stays where it is set.
+    """
+    kept = Store(settings.masa_dir).secrets()
+    if kept and secret != kept[0]:
+        raise BadUse(
+            f"this node is in network {kept[0].network()[:8]}, and the token is of another one; `masa-node leave` "
+            "first, or join with --leave: either forgets this network's secret, which `masa-node invite` prints"
+        )
+
+
+def _tell(told: dict[str, Any]) -> int:
+    answered = told["answered"]
+    for address, answer in answered.items():
         hint(f"{address}: {answer}")
-    if any(answer.startswith("joined") for answer in told["answered"].values()):
+    if any(answer.startswith("joined") for answer in answered.values()):
         hint("Joined. `masa-node peers` shows who is there.")
         return 0
-    hint(told["why"] or "Nobody answered yet: this node keeps trying. Can this machine reach the addresses above?")
-    return 1 if told["answered"] or told["why"] else 0
+    if told["why"]:
+        hint(told["why"])
+        return 1
+    if answered:
+        hint("Nobody answered yet: this node keeps trying. Can this machine reach the addresses above?")
+        return 1
+    hint("Joined. The token names no address: members are found on this LAN, by MDNS, or at BOOTNODES.")
+    hint("`masa-node peers` shows who is there.")
+    return 0
 
 
 def _token(given: str | None) -> str:
-    """The argument, standard input for `-`, or the file that JOIN_TOKEN_FILE names."""
+    """The argument, standard input for `-`, or the file that JOIN_TOKEN_FILE names. Raises ConfigError."""
     file = os.environ.get("JOIN_TOKEN_FILE")
     if given is None and file:
-        return Path(file).read_text()
-    return sys.stdin.read() if given in (None, "-") else str(given)
+        try:
+            return Path(file).read_text(errors="replace")
+        except OSError as error:
+            what = f"names a file that cannot be read ({error.strerror})"
+            remedy = "name a file that is there and that this user may read"
+            raise ConfigError((Problem("JOIN_TOKEN_FILE", what, remedy),)) from None
+    return sys.stdin.buffer.read().decode(errors="replace") if given in (None, "-") else str(given)

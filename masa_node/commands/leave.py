@@ -3,7 +3,7 @@
 import argparse
 
 from config.settings import Settings
-from masa_node.commands.membership import ask_node, hint, with_settings
+from masa_node.commands.membership import BadUse, ask_node, hint, with_settings
 from masa_node.joined import BY_CERTIFICATE
 from peers.network.identity import load_identity, locked
 from peers.network.store import Store
@@ -15,8 +15,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 def _leave(settings: Settings) -> int:
     if settings.network_id:
-        hint(f"masa-node: {BY_CERTIFICATE}")
-        return 2
+        raise BadUse(BY_CERTIFICATE)
     if ask_node(settings.masa_dir, "/leave", {}) is None:
         load_identity(settings.masa_dir)
         with locked(settings.masa_dir):

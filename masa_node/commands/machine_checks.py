@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import os
 import resource
 import tempfile
 import time
@@ -15,24 +16,24 @@ from masa_node.commands.findings import Finding
 from masa_node.commands.node_api import NodeApi, NodeError, Refused, address
 from masa_node.listening import listening_sockets
 from masa_node.surroundings import port_owner
-from peers.network.identity import KEY_FILE, IdentityError, load_identity, node_id
+from peers.network.identity import KEY_FILE, IdentityError, load_identity, node_id, unusable
 
 HEALTH_SECONDS = 3.0
 FEWEST_FILES = 1024
 EARLIEST_YEAR = 2025
-OWN_FOLDER = "set MASA_DIR to a folder this user may write to"
 
 
 def check_folder(folder: Path, *, running: bool) -> Iterator[Finding]:
     """MASA_DIR and the key in it, without making either. `running`: a node answers where this one would."""
     try:
-        made = folder.exists()
+        made = os.path.lexists(folder)
         place = folder if made else next(parent for parent in folder.parents if parent.exists())
+        os.listdir(place)  # where it is no folder, the error names it and no draft in it
         with tempfile.TemporaryFile(dir=place) as file:
             file.write(b"\0")
         private = not folder.stat().st_mode & 0o077 if made else True
     except OSError as error:
-        yield Finding("folder", "fail", f"MASA_DIR {folder} cannot be used ({error.strerror})", OWN_FOLDER)
+        yield _unusable(folder, error)
         return
     if not made:
         yield Finding("folder", "ok", f"MASA_DIR {folder} is not there yet; `masa-node run` makes it and the key")
@@ -42,9 +43,19 @@ def check_folder(folder: Path, *, running: bool) -> Iterator[Finding]:
     else:
         yield Finding("folder", "warn", f"MASA_DIR {folder} is open to other users", f"chmod 700 {folder}")
     yield from _key(folder)
-    if not running and (holder := _holder(folder)):
+    try:
+        holder = None if running else _holder(folder)
+    except OSError as error:
+        yield _unusable(folder, error)
+        return
+    if holder:
         what = f"a running node holds MASA_DIR {folder} ({holder}), and it does not answer at HOST and PORT"
         yield Finding("folder", "warn", what, "stop it, or give this one a MASA_DIR of its own")
+
+
+def _unusable(folder: Path, error: OSError) -> Finding:
+    what, _, remedy = str(unusable(folder, error)).partition("; ")
+    return Finding("folder", "fail", what, remedy)
 
 
 def _key(folder: Path) -> Iterator[Finding]:
@@ -59,15 +70,15 @@ def _key(folder: Path) -> Iterator[Finding]:
 
 
 def _holder(folder: Path) -> str | None:
-    """Who holds the folder, by a lock that is given back at once."""
+    """Who holds the folder, by a lock that is given back at once. Raises OSError."""
     try:
         with (folder / "lock").open() as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
                 return f"process {file.read(20).strip() or 'unknown'}"
-    except OSError:
-        return None
+    except FileNotFoundError:
+        pass
     return None
 
 

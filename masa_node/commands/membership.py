@@ -1,4 +1,4 @@
-"""What `invite`, `join` and `leave` share: the running node by its control socket, or else its folder."""
+"""What commands on this node's folder share: the running node by its control socket, exit codes, what went wrong."""
 
 import http.client
 import json
@@ -6,17 +6,25 @@ import os
 import socket
 import sys
 from collections.abc import Callable
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
 from config.settings import ConfigError, Settings, load
 from masa_node.control import socket_path
+from peers.network.authority import AuthorityError
+from peers.network.identity import IdentityError, unusable
+from peers.network.tokens import BadToken
 
 TALK_SECONDS = 30.0
 
 
 class Refused(Exception):
-    """The running node said no; the text is its own."""
+    """The running node said no, in words of its own, or nothing."""
+
+
+class BadUse(Exception):
+    """What was typed cannot be meant, or not here; the text says why."""
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -39,6 +47,8 @@ def ask_node(folder: Path, path: str, body: object) -> dict[str, Any] | None:
         told = json.loads(answer.read() or b"{}")
     except (FileNotFoundError, ConnectionRefusedError):
         return None
+    except (TimeoutError, ConnectionError, HTTPException):
+        raise Refused("the node that runs on this folder did not answer; its log says more") from None
     finally:
         connection.close()
     if answer.status != 200:
@@ -47,17 +57,28 @@ def ask_node(folder: Path, path: str, body: object) -> dict[str, Any] | None:
 
 
 def with_settings(work: Callable[[Settings], int]) -> int:
-    """Run a command on this folder's settings; 2 where they are wrong, 1 where the node refuses."""
+    """Run a command on this folder's settings; 2 where they or its words are wrong, 1 where it cannot be done."""
     try:
-        settings = load(os.environ).settings
+        return _with_folder(load(os.environ).settings, work)
     except ConfigError as error:
-        print(error.report(), file=sys.stderr)
+        hint(error.report())
         return 2
+    except BadUse as error:
+        hint(f"masa-node: {error}")
+        return 2
+    except (Refused, IdentityError, AuthorityError, BadToken) as error:
+        hint(f"masa-node: {error}")
+        return 1
+
+
+def _with_folder(settings: Settings, work: Callable[[Settings], int]) -> int:
+    """Raises IdentityError where the disk refuses, and what `work` raises."""
     try:
         return work(settings)
-    except (Refused, OSError) as error:
-        print(f"masa-node: {error}", file=sys.stderr)
-        return 1
+    except BrokenPipeError:  # standard output's
+        raise
+    except OSError as error:
+        raise unusable(settings.masa_dir, error) from error
 
 
 def hint(text: str) -> None:

@@ -14,7 +14,7 @@ from masa_node.means import Means, cannot_listen, means_of
 from peers.network.clock import TOLERATED
 from peers.network.contact import Contact, NoContact
 from peers.network.dialing import OWN_LAN, Address, DialPolicy
-from peers.network.identity import IdentityError, load_identity, node_id
+from peers.network.identity import IdentityError, load_identity, node_id, unusable
 from peers.network.sessions import peer_connector, peer_sessions
 from peers.network.store import Store
 from peers.network.tokens import BadToken
@@ -22,7 +22,7 @@ from peers.network.tokens import BadToken
 OPEN_IT = "start the node that listens there, and open its PEER_PORT to this machine"
 MENDED = {
     "clock": "set this machine's clock, or that one's",
-    "member": "this node was left out, or the secret was changed: join anew, or ask the authority",
+    "member": "this node was left out, or the secret was changed: `masa-node join --leave` anew, or ask the authority",
     "no node of a network": "correct the address in BOOTNODES; is it another program's, or a node of another network?",
 }
 """What to do, by a word of why nobody was met."""
@@ -119,7 +119,9 @@ def _without_a_node(settings: Settings) -> Iterator[Finding]:
         key = load_identity(settings.masa_dir)
         means = means_of(settings, node_id(key), Store(settings.masa_dir))
     except (IdentityError, BadToken, OSError) as error:
-        yield Finding("network", "fail", f"it cannot be entered: {error}", "mend that first")
+        why = unusable(settings.masa_dir, error) if isinstance(error, OSError) else error
+        what, _, remedy = str(why).partition("; ")
+        yield Finding("network", "fail", f"it cannot be entered: {what}", remedy.removeprefix("run: "))
         return
     if means is None:
         yield _no_network(NO_NETWORK)

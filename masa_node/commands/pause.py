@@ -6,7 +6,7 @@ import re
 import time
 
 from config.settings import Settings
-from masa_node.commands.membership import ask_node, hint, with_settings
+from masa_node.commands.membership import BadUse, ask_node, hint, with_settings
 from masa_node.pausing import shown
 from peers.network.identity import load_identity, locked
 from peers.network.store import Store
@@ -17,24 +17,20 @@ LONGEST = 366 * UNITS["d"]
 
 
 def main(arguments: argparse.Namespace) -> int:
-    try:
-        seconds = duration(arguments.duration) if arguments.duration else None
-    except ValueError as error:
-        hint(f"masa-node: {error}")
-        return 2
-    return with_settings(lambda settings: _pause(settings, seconds))
+    return with_settings(lambda settings: _pause(settings, arguments.duration))
 
 
 def duration(text: str) -> float:
-    """Seconds of `90s`, `30m`, `1h`, `2d`. Raises ValueError."""
+    """Seconds of `90s`, `30m`, `1h`, `2d`. Raises BadUse."""
     matched = DURATION.fullmatch(text.strip().lower())
     seconds = int(matched[1]) * UNITS[matched[2]] if matched else 0.0
     if not 0 < seconds <= LONGEST:
-        raise ValueError("--for takes a number and its unit, a year at most: 90s, 30m, 1h, 2d")
+        raise BadUse("--for takes a number and its unit, a year at most: 90s, 30m, 1h, 2d")
     return seconds
 
 
-def _pause(settings: Settings, seconds: float | None) -> int:
+def _pause(settings: Settings, wanted: str | None) -> int:
+    seconds = None if wanted is None else duration(wanted)
     until = math.inf if seconds is None else time.time() + seconds
     told = ask_node(settings.masa_dir, "/pause", {"seconds": seconds})
     if told is None:

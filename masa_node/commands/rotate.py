@@ -4,7 +4,7 @@ import argparse
 import time
 
 from config.settings import Settings
-from masa_node.commands.membership import ask_node, hint, with_settings
+from masa_node.commands.membership import BadUse, ask_node, hint, with_settings
 from masa_node.joined import NO_NETWORK
 from masa_node.means import secrets_of
 from masa_node.rotating import NONE_TO_ROTATE, Rotated
@@ -13,10 +13,10 @@ from peers.network.reach import shown
 from peers.network.records import RecordError, read
 from peers.network.rotation import UnknownName, named, rotate
 from peers.network.store import Store
-from peers.network.tokens import BadToken, Secret
+from peers.network.tokens import Secret
 from peers.wire import NodeId
 
-JOIN_ANEW = "`masa-node invite` here, `masa-node join` there"
+JOIN_ANEW = "`masa-node invite` here, `masa-node join --leave` there"
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -30,9 +30,8 @@ def _rotate(settings: Settings, without: list[str], at_once: bool) -> int:
             return _on_folder(settings, without, at_once)
         if "unknown" in told:
             raise UnknownName(told["unknown"])
-    except (UnknownName, BadToken) as error:
-        hint(f"masa-node: {error}; nothing was changed")
-        return 2
+    except UnknownName as error:
+        raise BadUse(f"{error}; nothing was changed") from None
     _tell(Rotated(**told), at_once)
     return 0
 

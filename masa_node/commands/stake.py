@@ -8,13 +8,13 @@ import msgspec
 from rich.table import Table
 from rich.text import Text
 
-from config.settings import ConfigError, Settings
-from masa_node.commands.membership import ask_node, hint, with_settings
+from config.settings import Settings
+from masa_node.commands.membership import BadUse, ask_node, hint, with_settings
 from masa_node.commands.screen import cell, console, print_json
 from masa_node.commands.stake_show import show
-from peers.network.authority import SHORTEST_PREFIX, Authority, AuthorityError, Issued, Revoked
+from peers.network.authority import SHORTEST_PREFIX, Authority, Issued, Revoked
 from peers.network.certificates import read_certificate
-from peers.network.identity import ID, BadKey, IdentityError, load_identity, node_id, raw_key
+from peers.network.identity import ID, BadKey, load_identity, node_id, raw_key
 from peers.network.standing import day
 from peers.network.store import Store
 from peers.network.tokens import certificate_text
@@ -23,27 +23,9 @@ from peers.wire import NodeId
 COLOURS = {"valid": "green", "revoked": "red", "ended": "dim"}
 
 
-class BadUse(Exception):
-    """What was typed cannot be meant; the text says why."""
-
-
 def main(arguments: argparse.Namespace) -> int:
-    return with_settings(lambda settings: _told(settings, arguments))
-
-
-def _told(settings: Settings, arguments: argparse.Namespace) -> int:
     work = {"issue": _issue, "revoke": _revoke, "list": _list, "show": show}[arguments.action]
-    try:
-        return work(settings, arguments)
-    except ConfigError as error:
-        hint(error.report())
-        return 2
-    except BadUse as error:
-        hint(f"masa-node: {error}")
-        return 2
-    except (AuthorityError, IdentityError) as error:
-        hint(f"masa-node: {error}")
-        return 1
+    return with_settings(lambda settings: work(settings, arguments))
 
 
 def _issue(settings: Settings, arguments: argparse.Namespace) -> int:

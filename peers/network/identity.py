@@ -19,6 +19,10 @@ from peers.wire import NodeId
 
 KEY_FILE = "node.key"
 
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+IN_THE_WAY = frozenset({errno.EEXIST, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP})
+"""A file for a folder, a folder for a file, a link that leads nowhere: no permission would mend it."""
+
 ID = re.compile(r"[a-z2-7]{51}[aq]")
 """256 bits in lower-case base32 (RFC 4648): the last character carries one bit, and four that are zero."""
 
@@ -54,8 +58,13 @@ def load_key(folder: Path, name: str) -> Ed25519PrivateKey:
 
 
 def unusable(folder: Path, error: OSError) -> IdentityError:
-    why = "its disk is full; make room" if error.errno == errno.ENOSPC else f"{error.strerror}; make it writable"
-    return IdentityError(f"MASA_DIR {folder} cannot be used ({why}, or set MASA_DIR to a folder of your own)")
+    """What is wrong, a semicolon, the remedy."""
+    why, remedy = error.strerror, "make it writable"
+    if error.errno in FULL:
+        why, remedy = "its disk is full", "make room"
+    elif error.errno in IN_THE_WAY:
+        why, remedy = f"{error.strerror}: {error.filename or folder}", "move away what is in the way"
+    return IdentityError(f"MASA_DIR {folder} cannot be used ({why}); {remedy}, or set MASA_DIR to a folder of your own")
 
 
 def node_id(key: Ed25519PrivateKey) -> NodeId:
@@ -135,10 +144,11 @@ def _write_new(path: Path, key: Ed25519PrivateKey) -> None:
 
 
 def _read(path: Path) -> Ed25519PrivateKey:
+    pem = path.read_bytes()
     if path.stat().st_mode & 0o077:
         raise IdentityError(f"{path} can be read by others; run: chmod 600 {path}")
     try:
-        key = load_pem_private_key(path.read_bytes(), None)
+        key = load_pem_private_key(pem, None)
     except ValueError as error:
         raise IdentityError(
             f"{path} is not a private key; restore it, or move it away to get a new identity"

@@ -13,7 +13,7 @@ from peers.network.certificates import NetworkId
 from peers.network.dialing import Address, BadAddress
 from peers.network.disk import write_whole
 from peers.network.rotation import Rotation, read_rotation
-from peers.network.tokens import BadToken, Secret, parse_secrets
+from peers.network.tokens import SECRET_LENGTH, BadToken, Secret, parse_secrets
 from peers.wire import NodeId
 
 MOST_CONTACTS = 16
@@ -115,13 +115,22 @@ class Store:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _secrets(self) -> tuple[Secret, ...]:
-        text = self._read("secret")
         path = self._folder / "secret"
+        try:
+            text = path.read_text(errors="replace")
+        except FileNotFoundError:
+            return ()
         if text and path.stat().st_mode & 0o077:
             raise BadToken(
                 f"{path} can be read by others; run: chmod 600 {path}, and `masa-node rotate`: they may have it"
             )
-        return parse_secrets(text) if text else ()
+        try:
+            return parse_secrets(text) if text else ()
+        except BadToken:
+            raise BadToken(
+                f"{path} holds no network's secret; write the first {SECRET_LENGTH} characters of a token there, "
+                "or remove that file, and start the node anew"
+            ) from None
 
     def _read(self, name: str) -> str:
         try:
