@@ -125,7 +125,9 @@ def _run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> Non
         epilog=_SettingsHelp("%(prog)s"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    run.add_argument("--env-file", metavar="F", help="settings file to read instead of .env in the working directory")
+    run.add_argument(
+        "--env-file", metavar="F", type=_said, help="settings file to read instead of .env in the working directory"
+    )
 
 
 def _chat(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -136,11 +138,18 @@ def _chat(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
         epilog=CHAT_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    chat.add_argument("--model", metavar="M", help="which model (default: the first one the node lists)")
+    chat.add_argument("--model", metavar="M", type=_said, help="which model (default: the first one the node lists)")
     _where(chat)
     chat.add_argument(
         "prompt", nargs="*", metavar="PROMPT", help="ask this and leave (default: standard input, or a prompt loop)"
     )
+
+
+def _said(text: str) -> str:
+    """An option's value; "" is what a script's empty variable leaves, and means no default."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty: say which, or leave the option out")
+    return text
 
 
 def _ask(
@@ -168,7 +177,9 @@ def _nodes(text: str) -> int:
 
 def _membership(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     invite = commands.add_parser("invite", help="print a token by which another machine joins this node's network")
-    invite.add_argument("--address", metavar="H:P", help="where the other machine reaches this one (default: found)")
+    invite.add_argument(
+        "--address", metavar="H:P", type=_said, help="where the other machine reaches this one (default: found)"
+    )
     join = commands.add_parser("join", help="join a network by its token")
     join.add_argument("token", nargs="?", metavar="TOKEN", help="the token; `-`: standard input (or JOIN_TOKEN_FILE)")
     join.add_argument("--leave", action="store_true", help="leave the network this node is in, and forget its secret")
@@ -179,6 +190,7 @@ def _membership(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     rotate.add_argument(
         "--without",
         metavar="NAME",
+        type=_said,
         nargs="+",
         action="extend",
         default=[],
@@ -193,6 +205,7 @@ def _serving(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         "--for",
         dest="duration",
         metavar="TIME",
+        type=_said,
         help="how long: 90s, 30m, 1h, 2d (default: until `masa-node resume`)",
     )
     commands.add_parser("resume", help="serve peers again")
@@ -225,7 +238,7 @@ def _doctor(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         "doctor", help="check configuration, keys, upstreams, ports; every finding says what to do", description=DOCTOR
     )
     doctor.add_argument(
-        "--env-file", metavar="F", help="settings file to read instead of .env in the working directory"
+        "--env-file", metavar="F", type=_said, help="settings file to read instead of .env in the working directory"
     )
     doctor.add_argument("--json", action="store_true", help="print a list of {check, status, what, remedy}")
 
@@ -234,11 +247,13 @@ def _where(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--url",
         metavar="U",
+        type=_said,
         help="the node (default: HOST and PORT of the settings, else http://127.0.0.1:8080)",
     )
     command.add_argument(
         "--key",
         metavar="K",
+        type=_said,
         help="an API key of the node (default: the first of API_KEYS, for a node of this machine)",
     )
 

@@ -1,4 +1,4 @@
-"""Commands on a MASA_DIR that cannot be used: one line with the remedy, the exit code."""
+"""Commands on a MASA_DIR that cannot be used, and options that say nothing: one line with the remedy, the exit code."""
 
 import errno
 import os
@@ -115,6 +115,26 @@ def test_what_the_disk_does_not_take_is_told_with_a_remedy(
     assert f"MASA_DIR {folder} cannot be used (" in said
     assert f"); {remedy}, or set MASA_DIR to a folder of your own" in said
     assert "Errno" not in said
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "pause --for ",
+        "invite --address ",
+        "rotate --without ",
+        "run --env-file ",
+        "doctor --env-file ",
+        "chat --model ",
+        "models --url ",
+        "models --key ",
+    ],
+)
+def test_an_empty_option_is_no_default(words: str, folder: Path, run: Run) -> None:
+    code, said = run(words)
+    assert code == 2
+    assert "it is empty: say which, or leave the option out" in said
+    assert not folder.exists()
 
 
 def test_a_node_that_hangs_up_is_told_from_one_that_does_not_run(folder: Path, run: Run) -> None:
