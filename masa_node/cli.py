@@ -43,7 +43,7 @@ ROTATE = """Make a new secret for this node's network, and hand it to every memb
 24 hours more, so that whoever is away meanwhile gets the new one when it is back; tokens made with it work until then,
 too. --without: the old one counts only for the members known here but those named, so neither they nor anybody with
 their token can take part any more: the way to remove a lost machine. --now: the old one counts for nobody, and whoever
-is away must join anew, with --leave. Members whose NETWORK_SECRET is set keep the new one in MASA_DIR, and use that."""
+is away must join anew. Members whose NETWORK_SECRET is set keep the new one in MASA_DIR and go by that."""
 
 PAUSE = """Stop serving peers, for a while or until `masa-node resume`. Running answers finish, peers know within
 5 seconds, and a restart keeps it. The node's own callers are answered as before, by peers too."""
@@ -180,9 +180,8 @@ def _membership(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     invite.add_argument(
         "--address", metavar="H:P", type=_said, help="where the other machine reaches this one (default: found)"
     )
-    join = commands.add_parser("join", help="join a network by its token")
+    join = commands.add_parser("join", help="join a network by its token, and leave the one this node is in")
     join.add_argument("token", nargs="?", metavar="TOKEN", help="the token; `-`: standard input (or JOIN_TOKEN_FILE)")
-    join.add_argument("--leave", action="store_true", help="leave the network this node is in, and forget its secret")
     commands.add_parser("leave", help="leave the network, and forget its secret")
     rotate = commands.add_parser(
         "rotate", help="give the network a new secret, and leave out a lost machine", description=ROTATE

@@ -15,7 +15,7 @@ from peers.network.identity import KEY_FILE, load_identity
 from peers.network.store import Store
 from tests.fleet import SECRET
 
-ON_THE_FOLDER = ["invite", f"join --leave {SECRET.text}", "leave", "rotate", "pause", "resume", "stake issue self"]
+ON_THE_FOLDER = ["invite", f"join {SECRET.text}", "leave", "rotate", "pause", "resume", "stake issue self"]
 Run = Callable[[str], tuple[int, str]]
 
 

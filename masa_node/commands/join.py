@@ -15,10 +15,10 @@ from peers.network.tokens import BadToken, Secret, parse_invite
 
 
 def main(arguments: argparse.Namespace) -> int:
-    return with_settings(lambda settings: _join(settings, arguments.token, leave=arguments.leave))
+    return with_settings(lambda settings: _join(settings, arguments.token))
 
 
-def _join(settings: Settings, given: str | None, *, leave: bool) -> int:
+def _join(settings: Settings, given: str | None) -> int:
     token = _token(given)
     try:
         invite = parse_invite(token)
@@ -26,8 +26,7 @@ def _join(settings: Settings, given: str | None, *, leave: bool) -> int:
         raise BadUse(str(error)) from None
     if settings.network_id:
         raise BadUse(BY_CERTIFICATE)
-    if not leave:
-        _check_free(settings, invite.secret)
+    _set_aside(Store(settings.masa_dir), invite.secret)
     told = ask_node(settings.masa_dir, "/join", {"token": token})
     if told is None:
         load_identity(settings.masa_dir)
@@ -41,17 +40,14 @@ def _join(settings: Settings, given: str | None, *, leave: bool) -> int:
     return _tell(told)
 
 
-def _check_free(settings: Settings, secret: Secret) -> None:
-    """A secret is never replaced unasked: where no other member has it, its network would be lost. Raises BadUse.
-
-    That of NETWORK_SECRET stays where it is set.
-    """
-    kept = Store(settings.masa_dir).secrets()
-    if kept and secret != kept[0]:
-        raise BadUse(
-            f"this node is in network {kept[0].network()[:8]}, and the token is of another one; `masa-node leave` "
-            "first, or join with --leave: either forgets this network's secret, which `masa-node invite` prints"
-        )
+def _set_aside(store: Store, secret: Secret) -> None:
+    """What this one replaces is not lost: its network may have no other member. Raises BadUse."""
+    own, *older = store.secrets() or (secret,)
+    if secret in older:
+        raise BadUse("that token is from before the network's secret was changed, and this node has the new one")
+    if secret != own:
+        path = store.set_aside(own)
+        hint(f"This node leaves network {own.network()[:8]}; `masa-node join - < {path}` brings it back.")
 
 
 def _tell(told: dict[str, Any]) -> int:

@@ -22,7 +22,7 @@ from peers.network.tokens import BadToken
 OPEN_IT = "start the node that listens there, and open its PEER_PORT to this machine"
 MENDED = {
     "clock": "set this machine's clock, or that one's",
-    "member": "this node was left out, or the secret was changed: `masa-node join --leave` anew, or ask the authority",
+    "member": "this node was left out, or the secret was changed: join anew, or ask the authority",
     "no node of a network": "correct the address in BOOTNODES; is it another program's, or a node of another network?",
 }
 """What to do, by a word of why nobody was met."""

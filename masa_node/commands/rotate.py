@@ -16,7 +16,7 @@ from peers.network.store import Store
 from peers.network.tokens import Secret
 from peers.wire import NodeId
 
-JOIN_ANEW = "`masa-node invite` here, `masa-node join --leave` there"
+JOIN_ANEW = "`masa-node invite` here, `masa-node join` there"
 
 
 def main(arguments: argparse.Namespace) -> int:

@@ -32,6 +32,7 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "network"
         self._pause = folder / "paused"
+        self._aside = folder / "secret.left"
 
     def secrets(self) -> tuple[Secret, ...]:
         """The network's secret, behind it while rotating the old one; empty: in no network. Raises BadToken."""
@@ -109,6 +110,11 @@ class Store:
             write_whole(self._pause, repr(until))
         else:
             self._pause.unlink(missing_ok=True)
+
+    def set_aside(self, secret: Secret) -> Path:
+        """Where it is kept, by whoever goes to another network, until the next time."""
+        write_whole(self._aside, secret.text)
+        return self._aside
 
     def forget(self) -> None:
         """Leave the network behind."""
