@@ -61,6 +61,14 @@ async def test_a_secret_that_another_replaces_is_set_aside(tmp_path: Path, *, ru
         assert await asyncio.to_thread(store.secrets) == (own,)
 
 
+@pytest.mark.parametrize(
+    ("env", "said"), [({}, "in no network now"), ({"NETWORK_SECRET": SECRET.text}, "until that is")]
+)
+async def test_who_leaves_hears_where_the_node_is_then(tmp_path: Path, env: dict[str, str], said: str) -> None:
+    done = await command(tmp_path, "leave", env=env)
+    assert (done.code, said in done.err) == (0, True)
+
+
 async def test_a_token_from_before_a_rotation_does_not_take_a_member_back(tmp_path: Path) -> None:
     old = (await command(tmp_path, "invite")).out
     assert (await command(tmp_path, "rotate")).code == 0

@@ -20,5 +20,8 @@ def _leave(settings: Settings) -> int:
         load_identity(settings.masa_dir)
         with locked(settings.masa_dir):
             Store(settings.masa_dir).forget()
-    hint("This node is in no network now. The others go on; whoever kept the token is still a member.")
+    if settings.network_secret:
+        hint("This node has forgotten what it kept, and is in the network of NETWORK_SECRET until that is taken out.")
+    else:
+        hint("This node is in no network now. The others go on; whoever kept the token is still a member.")
     return 0
